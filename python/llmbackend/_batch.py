@@ -1,0 +1,291 @@
+"""Handles of batches."""
+
+from __future__ import annotations
+
+import weakref
+
+from .errors import BatchError, BatchFailedError, BatchItemsError, ConfigurationError, InvalidOutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from ._client import Client
+    from ._core import Batch as _CoreBatch
+    from ._core import Results, Usage
+    from ._structured import StructuredOutput
+
+# Outcomes brought over from Rust at once.
+_CHUNK = 1000
+_NEVER_RAN = ("expired", "cancelled", "missing")
+
+
+class BatchItem:
+    """What became of one input.
+
+    Attributes:
+        index: The input's position.
+        custom_id: Its id in the batch.
+        status: "succeeded", "refused", "truncated" (cut by `max_tokens`), "invalid" (does not fit the schema), "failed"
+            (the provider refused the request), "expired", "cancelled" or "missing" (the provider returned nothing).
+        value: The answer: the text, or with a schema the validated value; None where there is none.
+        text: What the model said, if anything.
+        error: Why there is no value; None where there is one.
+        usage: Token counts, where the provider tells.
+        finish_reason: As in `Response`; None where there is no answer.
+    """
+
+    __slots__ = ("custom_id", "error", "finish_reason", "index", "status", "text", "usage", "value")
+
+    def __init__(
+        self,
+        index: int,
+        custom_id: str,
+        status: str,
+        value: Any = None,
+        text: str | None = None,
+        error: Exception | None = None,
+        usage: Usage | None = None,
+        finish_reason: str | None = None,
+    ) -> None:
+        self.index = index
+        self.custom_id = custom_id
+        self.status = status
+        self.value = value
+        self.text = text
+        self.error = error
+        self.usage = usage
+        self.finish_reason = finish_reason
+
+    def __repr__(self) -> str:
+        what = f"value={self.value!r:.60}" if self.error is None else f"error={self.error!r:.80}"
+        return f"BatchItem(index={self.index}, custom_id={self.custom_id!r}, status={self.status!r}, {what})"
+
+
+class Batch:
+    """A batch at a provider. Its results can be fetched by its `id`, at any later time, from any machine."""
+
+    def __init__(self, client: Client, core: _CoreBatch, schema: StructuredOutput | None) -> None:
+        self._client = client
+        self._core = core
+        self._schema = schema
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r}, provider={self._client.provider!r})"
+
+    @property
+    def id(self) -> str:
+        """The provider's id of the batch; save it to come back later."""
+        return self._core.id
+
+    def _states(self) -> tuple[str, str]:
+        state, raw_state, _counts = self._core.look()
+        return state, raw_state
+
+    def status(self) -> str:
+        """The state now, in the provider's words."""
+        return self._states()[1]
+
+    def normalized_status(self) -> str:
+        """The state now: "pending", "in_progress", "completed", "failed" or "cancelled" (also: expired)."""
+        return self._states()[0]
+
+    def wait(
+        self,
+        poll_interval: float = 5.0,
+        timeout: float | None = None,
+        callback: Callable[[str], object] | None = None,
+        *,
+        progress: bool = False,
+    ) -> Batch:
+        """Waits until the batch has come to an end.
+
+        Args:
+            poll_interval: Seconds between two looks.
+            timeout: Seconds to wait at most; 0 looks once; None waits for ever.
+            callback: Called with the normalized state after each look.
+            progress: Show a progress bar on stderr.
+
+        Returns:
+            The batch itself, when it is completed (its items may have failed all the same).
+
+        Raises:
+            BatchFailedError: It failed, or was cancelled or expired. What had finished can still be fetched.
+            BatchTimeoutError: Time is out; the batch goes on at the provider.
+            APIError, APIConnectionError: The provider cannot be asked, for longer than can be waited out.
+        """
+        if callback is not None and not callable(callback):
+            raise ConfigurationError(f"callback is {callback!r:.60}; give something to call with the state")
+        _check_seconds("poll_interval", poll_interval)
+        if timeout is not None:
+            _check_seconds("timeout", timeout)
+        if progress:
+            from ._progress import ProgressBar
+
+            with ProgressBar(self.id) as bar:
+                self._wait(poll_interval, timeout, callback, bar.update)
+        else:
+            self._wait(poll_interval, timeout, callback, None)
+        return self
+
+    def _wait(
+        self,
+        poll_interval: float,
+        timeout: float | None,
+        callback: Callable[[str], object] | None,
+        show: Callable[[str, int, int], object] | None,
+    ) -> None:
+        def on_look(state: str, _raw_state: str, counts: tuple[int, int, int]) -> None:
+            if show is not None:
+                show(state, counts[0], counts[1])
+            if callback is not None:
+                callback(state)
+
+        self._core.wait(poll_interval, timeout, on_look)
+        state, _raw_state, (_total, done, failed) = self._core.look()
+        if state != "completed":
+            failure = self._core.failure()
+            hint = ""
+            if state == "cancelled":
+                hint = (
+                    f". By the provider's count {max(0, done - failed)} rows had finished: results(return_exceptions=True)"
+                    f" or items() has them, and so has fetch_batch_results({self.id!r}, ...)"
+                )
+            raise BatchFailedError(f"{failure}{hint}", batch_id=self.id)
+
+    def cancel(self) -> None:
+        """Asks the provider to stop. What has finished by then can still be fetched, and is paid for."""
+        self._core.cancel()
+
+    def items(self) -> Iterator[BatchItem]:
+        """One item for each input, in order, in constant memory; also for what is left of an expired or cancelled batch.
+
+        Raises:
+            BatchNotCompletedError: It has not come to an end.
+            BatchFailedError: It failed as a whole, with the provider's reasons.
+        """
+        results = self._results()
+        return self._read(results)
+
+    def results(self, return_exceptions: bool = False) -> list[Any]:
+        """All answers, in the order of the inputs.
+
+        Args:
+            return_exceptions: Put the error of an item without a value in its place, instead of raising.
+
+        Returns:
+            One entry for each input: the text, or with a schema the validated value.
+
+        Raises:
+            BatchNotCompletedError: It has not come to an end.
+            BatchFailedError: It failed, or was cancelled or expired before any item finished.
+            BatchItemsError: Some items have no value; `.results` and `.errors` hold what there is.
+        """
+        values: list[Any] = []
+        errors: dict[int, Exception] = {}
+        any_finished = False
+        for item in self._read(self._results()):
+            values.append(item.value)
+            any_finished = any_finished or item.status not in _NEVER_RAN
+            if item.error is not None:
+                errors[item.index] = item.error
+        if errors and not any_finished and self._states()[0] == "cancelled":
+            raise self._core.failure()
+        if not errors:
+            return values
+        if return_exceptions:
+            for index, error in errors.items():
+                values[index] = error
+            return values
+        first = next(iter(errors.values()))
+        message = (
+            f"batch {self.id}: {len(errors)} of {len(values)} items have no value; the first: {first}. "
+            "`.results` holds the others and `.errors` says why; results(return_exceptions=True) does not raise"
+        )
+        raise BatchItemsError(message, batch_id=self.id, results=values, errors=errors)
+
+    def _results(self) -> Results:
+        results = self._core.results()
+        for warning in results.warnings():
+            import warnings
+
+            warnings.warn(warning, UserWarning, stacklevel=3)
+        return results
+
+    def _read(self, results: Results) -> Iterator[BatchItem]:
+        for start in range(0, len(results), _CHUNK):
+            for index, outcome in enumerate(results.read(start, _CHUNK), start):
+                status, text, error, usage, finish_reason = outcome
+                value = text
+                if text is not None and self._schema is not None:
+                    try:
+                        value = self._schema.read(text)
+                    except InvalidOutputError as invalid:
+                        status, value, error = "invalid", None, invalid
+                yield BatchItem(index, results.custom_id(index), status, value, text, error, usage, finish_reason)
+
+
+_immediate: weakref.WeakValueDictionary[str, CompletedBatch] = weakref.WeakValueDictionary()
+_IMMEDIATE = "immediate-"
+
+
+class CompletedBatch(Batch):
+    """A batch that was done when it was made, with the whole interface of `Batch`."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client, _Done(f"{_IMMEDIATE}{_random_id()}"), None)  # type: ignore[arg-type]
+        _immediate[self.id] = self
+
+
+def completed_batch(batch_id: str) -> CompletedBatch | None:
+    """The immediate batch of that id; None if it is an id of a provider.
+
+    Raises:
+        BatchError: It was immediate, and is gone.
+    """
+    if not batch_id.startswith(_IMMEDIATE):
+        return None
+    try:
+        return _immediate[batch_id]
+    except KeyError:
+        message = f"batch {batch_id}: this batch was immediate; its results lived as long as its object"
+        raise BatchError(message, batch_id=batch_id) from None
+
+
+class _Done:
+    """The core of a batch without inputs."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def look(self) -> tuple[str, str, tuple[int, int, int]]:
+        return "completed", "completed", (0, 0, 0)
+
+    def wait(self, poll_interval: float, timeout: float | None, on_look: Callable[..., object]) -> None:
+        on_look(*self.look())
+
+    def cancel(self) -> None:
+        pass
+
+    def results(self) -> _NoResults:
+        return _NoResults()
+
+
+class _NoResults:
+    def __len__(self) -> int:
+        return 0
+
+    def warnings(self) -> list[str]:
+        return []
+
+
+def _random_id() -> str:
+    import os
+
+    return os.urandom(12).hex()
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigurationError(f"{name} is {value!r}; give a number of seconds, 0 or more")

@@ -1,0 +1,189 @@
+"""The API: a client, and the functions that need none."""
+
+from __future__ import annotations
+
+from ._batch import Batch, CompletedBatch, completed_batch
+from ._config import BatchOptions, generation_config
+from ._core import Client as _CoreClient
+from ._response import Response
+from ._structured import structured_output
+from .errors import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+    from typing import Any
+
+    from ._config import GenerationConfig
+    from ._structured import StructuredOutput
+
+    Config = GenerationConfig | Mapping[str, Any] | None
+    Schema = StructuredOutput | type | Mapping[str, Any] | None
+    Prompt = str | list[dict[str, Any]]
+
+
+class Client:
+    """A provider and a model, to be asked many times. Threads may share one; a forked child may go on with it.
+
+    Args:
+        provider: "openai".
+        model: The model's name at the provider.
+        options: `api_key`, `base_url` (both also from the provider's environment variables), `timeout` (seconds of
+            silence before a request counts as lost; 600), `max_retries` (2), `headers` (dict, added to every request),
+            and the provider's own: `organization` and `project` for OpenAI.
+
+    Raises:
+        ConfigurationError: An unknown provider or option, a value of the wrong type, or no key.
+    """
+
+    def __init__(self, provider: str, model: str, **options: Any) -> None:
+        for name, value in (("provider", provider), ("model", model)):
+            if not isinstance(value, str):
+                raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
+        self.provider = provider
+        self.model = model
+        self._core = _CoreClient(provider, model, options)
+
+    def __repr__(self) -> str:
+        return f"Client({self.provider!r}, {self.model!r})"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives back what the client holds. A remote client holds nothing: connections belong to the process."""
+
+    def get_response(self, input: Prompt, config: Config = None, schema: Schema = None) -> Any:
+        """One answer, now.
+
+        Args:
+            input: The prompt, or a list of `{"role": ..., "content": ...}` messages.
+            config: How to generate.
+            schema: The shape that the answer must have.
+
+        Returns:
+            The text as a str; with a schema the validated value.
+
+        Raises:
+            ConfigurationError: A mistake in an argument; nothing was sent.
+            APIError: The provider answered with an error.
+            APIConnectionError: No answer came.
+            OutputError: An answer came that is none: a refusal, or not what the schema asks for.
+        """
+        return self.generate(input, config, schema).value
+
+    def generate(self, input: Prompt, config: Config = None, schema: Schema = None) -> Response:
+        """As `get_response`, with everything that came along: token counts, finish reason, ids."""
+        shape = structured_output(schema)
+        reply = self._core.generate(input, generation_config(config), None if shape is None else shape._core)
+        return Response(reply, reply.text if shape is None else shape.read(reply.text))
+
+    def submit_batch(
+        self,
+        inputs: Iterable[Prompt],
+        config: Config = None,
+        schema: Schema = None,
+        batch_options: Mapping[str, Any] | None = None,
+    ) -> Batch:
+        """Many prompts as one job at the provider, at about half the price and within a day.
+
+        Args:
+            inputs: Any iterable of prompts, read once. An empty one makes a `CompletedBatch` without results.
+            config: How to generate, for all of them. `extra["conversations"]` holds one conversation for each input.
+            schema: The shape that every answer must have.
+            batch_options: `display_name`, `completion_window` ("24h" or "48h"), `custom_ids` (one for each input),
+                `system`.
+
+        Raises:
+            ConfigurationError: A mistake in an argument or an input; nothing was sent.
+            APIError: The provider refused.
+            APIConnectionError: No answer came. If the job may have been created all the same, the message says how to
+                find out; it is never created twice.
+        """
+        shape = structured_output(schema)
+        core = self._core.submit(
+            inputs, generation_config(config), None if shape is None else shape._core, BatchOptions(batch_options)
+        )
+        return CompletedBatch(self) if core is None else Batch(self, core, shape)
+
+    def get_batch(self, batch_id: str, schema: Schema = None) -> Batch:
+        """The handle of a batch that was submitted earlier, by any process.
+
+        Args:
+            batch_id: What `batch.id` was.
+            schema: The one that it was submitted with.
+        """
+        if not isinstance(batch_id, str):
+            raise ConfigurationError(f"batch_id is a {type(batch_id).__name__}; give the str that batch.id was")
+        immediate = completed_batch(batch_id)
+        if immediate is not None:
+            return immediate
+        shape = structured_output(schema)
+        return Batch(self, self._core.open_batch(batch_id, None if shape is None else shape._core), shape)
+
+    def get_batch_status(self, batch_id: str) -> dict[str, str]:
+        """The state of a batch: `state` (normalized), `provider`, `raw_state` (in its words) and `batch_id`."""
+        batch = self.get_batch(batch_id)
+        state, raw_state = batch._states()
+        return {"state": state, "provider": self.provider, "raw_state": raw_state, "batch_id": batch.id}
+
+    def fetch_batch_results(
+        self, batch_id: str, schema: Schema = None, *, return_exceptions: bool = False
+    ) -> list[Any]:
+        """The results of a batch that was submitted earlier, in the order of its inputs: see `Batch.results`."""
+        return self.get_batch(batch_id, schema).results(return_exceptions=return_exceptions)
+
+
+def client(provider: str, model: str, **provider_options: Any) -> Client:
+    """A reusable client: see `Client`."""
+    return Client(provider, model, **provider_options)
+
+
+def get_response(
+    provider: str, model: str, input: Prompt, config: Config = None, schema: Schema = None, **provider_options: Any
+) -> Any:
+    """One answer, without a client: see `Client.get_response`."""
+    return Client(provider, model, **provider_options).get_response(input, config, schema)
+
+
+def create_batch(
+    inputs: Iterable[Prompt],
+    provider: str,
+    model: str,
+    config: Config = None,
+    schema: Schema = None,
+    batch_options: Mapping[str, Any] | None = None,
+    **provider_options: Any,
+) -> Batch:
+    """A batch, without a client: see `Client.submit_batch`."""
+    return Client(provider, model, **provider_options).submit_batch(inputs, config, schema, batch_options)
+
+
+def get_batch(batch_id: str, provider: str, model: str, schema: Schema = None, **provider_options: Any) -> Batch:
+    """The handle of a batch that was submitted earlier: see `Client.get_batch`."""
+    return Client(provider, model, **provider_options).get_batch(batch_id, schema)
+
+
+def get_batch_status(batch_id: str, provider: str, model: str, **provider_options: Any) -> dict[str, str]:
+    """The state of a batch by its id: see `Client.get_batch_status`."""
+    return Client(provider, model, **provider_options).get_batch_status(batch_id)
+
+
+def fetch_batch_results(
+    batch_id: str,
+    provider: str,
+    model: str,
+    schema: Schema = None,
+    *,
+    return_exceptions: bool = False,
+    **provider_options: Any,
+) -> list[Any]:
+    """The results of a batch by its id: see `Client.fetch_batch_results`."""
+    client = Client(provider, model, **provider_options)
+    return client.fetch_batch_results(batch_id, schema, return_exceptions=return_exceptions)

@@ -1,0 +1,127 @@
+"""Structured outputs: the shape that an answer is asked to have, and the value it becomes."""
+
+from __future__ import annotations
+
+from ._core import Schema
+from .errors import ConfigurationError, InvalidOutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+
+class StructuredOutput:
+    """The shape of an answer: a Pydantic model, or a JSON Schema.
+
+    Args:
+        schema: A JSON Schema (draft 2020-12 unless `$schema` says otherwise). The answer is a dict, a list or a scalar.
+        pydantic_model: A Pydantic model class, or any type that Pydantic can validate (`list[int]`, a dataclass, a
+            TypedDict). The answer is an instance of it.
+        name: What the provider is told the shape is called. Default: the model's name or the schema's title.
+        strict: Ask the provider to hold the model to the shape, where it can. The answer is validated either way.
+        parser: Called with the validated value; what it returns is the answer.
+
+    Raises:
+        ConfigurationError: Both or neither of `schema` and `pydantic_model` are given, or one has the wrong type.
+        SchemaError: The schema is wrong; the message says where.
+    """
+
+    def __init__(
+        self,
+        schema: Mapping[str, Any] | None = None,
+        pydantic_model: Any = None,
+        name: str | None = None,
+        strict: bool = True,
+        parser: Callable[[Any], Any] | None = None,
+    ) -> None:
+        if (schema is None) == (pydantic_model is None):
+            which = "both schema and pydantic_model" if schema is not None else "neither schema nor pydantic_model"
+            raise ConfigurationError(f"StructuredOutput has {which}; give exactly one")
+        if schema is not None and not isinstance(schema, dict):
+            raise ConfigurationError(
+                f"schema is {schema!r:.80}; give a JSON Schema as a dict, or a Pydantic model as pydantic_model"
+            )
+        if name is not None and (not isinstance(name, str) or not name.strip()):
+            raise ConfigurationError(f"name is {name!r}; give a str that is not empty")
+        if not isinstance(strict, bool):
+            raise ConfigurationError(f"strict is {strict!r}; give True or False")
+        if parser is not None and not callable(parser):
+            raise ConfigurationError(f"parser is {parser!r:.80}; give something to call with the value")
+        self.schema = schema
+        self.pydantic_model = pydantic_model
+        self.strict = strict
+        self.parser = parser
+        if schema is None:
+            self._validate_json, json_schema, title = _pydantic(pydantic_model)
+        else:
+            self._validate_json, json_schema, title = None, schema, schema.get("title")
+        self.name: str = name or (title if isinstance(title, str) and title else "response")
+        self._core = Schema(json_schema, self.name, strict, schema is not None)
+
+    def __repr__(self) -> str:
+        shape = f"schema={self.schema!r:.60}" if self.pydantic_model is None else f"pydantic_model={self.name}"
+        return f"StructuredOutput({shape}, name={self.name!r})"
+
+    def read(self, text: str) -> Any:
+        """The value in an answer's JSON text, validated, and through the parser if there is one.
+
+        Raises:
+            InvalidOutputError: The text does not fit; `.text` holds it, the message says where.
+        """
+        value = self._json(text) if self._validate_json is None else self._model(text)
+        if self.parser is None:
+            return value
+        try:
+            return self.parser(value)
+        except Exception as error:
+            raise InvalidOutputError(
+                f"the parser did not take the answer: {type(error).__name__}: {error}", text=text
+            ) from error
+
+    def _json(self, text: str) -> Any:
+        import json  # late: it takes milliseconds, and most users never need it
+
+        return json.loads(text)
+
+    def _model(self, text: str) -> Any:
+        from pydantic import ValidationError
+
+        assert self._validate_json is not None
+        try:
+            return self._validate_json(text)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            places = [f"at '{'.'.join(map(str, one['loc']))}': {one['msg']}" for one in found[:10]]
+            message = f"the answer does not fit {self.name}: {'; '.join(places)}"
+            raise InvalidOutputError(message, text=text) from error
+
+
+def structured_output(schema: Any) -> StructuredOutput | None:
+    """What a caller gave as `schema`: a StructuredOutput, or a Pydantic class or JSON Schema to make one of."""
+    if schema is None or isinstance(schema, StructuredOutput):
+        return schema
+    if isinstance(schema, dict):
+        return StructuredOutput(schema=schema)
+    if isinstance(schema, type):
+        return StructuredOutput(pydantic_model=schema)
+    raise ConfigurationError(
+        f"schema is a {type(schema).__name__}; give a StructuredOutput, a Pydantic model class or a JSON Schema dict"
+    )
+
+
+def _pydantic(model: Any) -> tuple[Callable[[str], Any], dict[str, Any], str]:
+    """How to validate a model from JSON, its JSON Schema and its name."""
+    from pydantic import BaseModel, TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    name = getattr(model, "__name__", None) or str(model)
+    try:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            return model.model_validate_json, model.model_json_schema(), name
+        adapter: TypeAdapter[Any] = TypeAdapter(model)
+        return adapter.validate_json, adapter.json_schema(), name
+    except (PydanticUserError, AttributeError, TypeError, NameError) as error:
+        raise ConfigurationError(
+            f"pydantic_model is {model!r:.80}, of which Pydantic cannot make a JSON Schema: {error}"
+        ) from error

@@ -1,0 +1,211 @@
+"""Everything that this package raises.
+
+::
+
+    LLMBackendError
+    ├── ConfigurationError(ValueError)        before anything is sent
+    │   └── SchemaError
+    ├── MissingDependencyError(ImportError)   names the pip extra
+    ├── APIError                              the provider answered with an error
+    │   ├── AuthenticationError
+    │   ├── PermissionDeniedError
+    │   ├── NotFoundError
+    │   ├── InvalidRequestError
+    │   ├── RateLimitError
+    │   │   └── QuotaExceededError            waiting does not help; never retried
+    │   └── ServerError                       5xx, overloaded
+    ├── APIConnectionError(ConnectionError)   no answer came
+    │   └── APITimeoutError(TimeoutError)
+    ├── OutputError                           a reply came, but no usable answer is in it
+    │   ├── RefusalError
+    │   ├── ContentFilterError
+    │   ├── TruncatedError
+    │   └── InvalidOutputError(ValueError)    does not fit the schema
+    └── BatchError(RuntimeError)
+        ├── BatchNotCompletedError
+        ├── BatchFailedError
+        ├── BatchItemsError                   some items have no value
+        └── BatchTimeoutError(TimeoutError)
+
+No message, attribute or traceback holds a key. Every error can be pickled.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class LLMBackendError(Exception):
+    """The root of all errors of this package; itself raised for trouble with the local disk."""
+
+
+class ConfigurationError(LLMBackendError, ValueError):
+    """A mistake in an argument, an option or the environment, found before anything was sent."""
+
+
+class SchemaError(ConfigurationError):
+    """A JSON Schema that is wrong, or that the provider cannot take.
+
+    Attributes:
+        path: JSON pointer to the place in the schema.
+    """
+
+    def __init__(self, message: str = "", *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class MissingDependencyError(LLMBackendError, ImportError):
+    """An optional package is not installed; the message names the pip extra that brings it."""
+
+
+class APIError(LLMBackendError):
+    """The provider answered, and the answer is an error (or no answer at all, with a status of 200).
+
+    Attributes:
+        provider: The provider's name.
+        status: The HTTP status; None for a row of a batch that has none.
+        code: The provider's code, such as ``"model_not_found"``.
+        message: The provider's own message.
+        request_id: What the provider's support will ask for.
+        retry_after: Seconds that the provider asked us to wait.
+        body: The reply's body as text, shortened.
+    """
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        provider: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        message: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        body: str | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.provider = provider
+        self.status = status
+        self.code = code
+        self.message = text if message is None else message
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.body = body
+
+
+class AuthenticationError(APIError):
+    """401: the key is wrong."""
+
+
+class PermissionDeniedError(APIError):
+    """403: the key may not do this."""
+
+
+class NotFoundError(APIError):
+    """404: no such model, file or batch."""
+
+
+class InvalidRequestError(APIError):
+    """400 and every other 4xx without a class of its own: the provider does not take the request as it is."""
+
+
+class RateLimitError(APIError):
+    """429: too fast. Was retried `max_retries` times, or the wait asked for is over two minutes."""
+
+
+class QuotaExceededError(RateLimitError):
+    """The account has no credit, or a spending limit is reached. Never retried."""
+
+
+class ServerError(APIError):
+    """5xx, 408 and 409: the provider is in trouble or overloaded."""
+
+
+class APIConnectionError(LLMBackendError, ConnectionError):
+    """No whole answer came over the wire."""
+
+
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """No answer came within `timeout` seconds of silence."""
+
+
+class OutputError(LLMBackendError):
+    """A reply came, but no usable answer is in it.
+
+    Attributes:
+        text: What the model did say, if anything.
+        response: The reply's body as it came; None for a row of a batch.
+    """
+
+    def __init__(self, message: str = "", *, text: str | None = None, response: str | None = None) -> None:
+        super().__init__(message)
+        self.text = text
+        self.response = response
+
+
+class RefusalError(OutputError):
+    """The model refused; `text` says how."""
+
+
+class ContentFilterError(OutputError):
+    """The provider's filter stopped the answer."""
+
+
+class TruncatedError(OutputError):
+    """`max_tokens` was reached before there was a usable answer."""
+
+
+class InvalidOutputError(OutputError, ValueError):
+    """The answer does not fit the schema, or the parser did not take it; `text` is the raw answer."""
+
+
+class BatchError(LLMBackendError, RuntimeError):
+    """Trouble with a batch; itself the error of an item that expired, was cancelled or is missing.
+
+    Attributes:
+        batch_id: The batch's id.
+    """
+
+    def __init__(self, message: str = "", *, batch_id: str | None = None) -> None:
+        super().__init__(message)
+        self.batch_id = batch_id
+
+
+class BatchNotCompletedError(BatchError):
+    """The results were asked for before the batch was done."""
+
+
+class BatchFailedError(BatchError):
+    """The batch failed, or was cancelled or expired; the message has the provider's reasons."""
+
+
+class BatchItemsError(BatchError):
+    """Some items of a batch have no value.
+
+    Attributes:
+        results: One entry for each input, in order; None where there is no value.
+        errors: The error of each input without a value, by the input's index.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        batch_id: str | None = None,
+        results: list[Any] | None = None,
+        errors: dict[int, Exception] | None = None,
+    ) -> None:
+        super().__init__(message, batch_id=batch_id)
+        self.results = [] if results is None else results
+        self.errors = {} if errors is None else errors
+
+
+class BatchTimeoutError(BatchError, TimeoutError):
+    """`wait()` ran out of time. The batch goes on at the provider."""
+
+
+class UnsupportedParameterWarning(UserWarning):
+    """A parameter that the provider does not have was left out or changed. Shown once a client."""

@@ -1,0 +1,107 @@
+//! Structured answers: what schema is asked for, and whether what came back fits it.
+
+use crate::error::{Error, OutputErrorKind, Result};
+use crate::generation::Generation;
+use crate::json;
+use crate::providers::ReadingSchema;
+use crate::schema::{self, Compiled, Dialect, Validator};
+use serde_json::Value;
+
+/// A caller's schema.
+pub struct AnswerSchema {
+    schema: Value,
+    /// Fit for every provider.
+    pub name: String,
+    strict: bool,
+    /// None where somebody else validates: Pydantic, in Python.
+    validator: Option<Validator>,
+}
+
+impl AnswerSchema {
+    /// `strict` asks the provider to hold the model to the schema, where it can. With `validate`, answers are checked
+    /// against `schema` here.
+    pub fn new(schema: Value, name: &str, strict: bool, validate: bool) -> Result<Self> {
+        let validator = validate.then(|| Validator::new(&schema)).transpose()?;
+        Ok(Self { schema, name: schema::sanitize_name(name), strict, validator })
+    }
+
+    pub fn compile(&self, dialect: Dialect) -> Result<Compiled> {
+        let compiled = if self.strict { schema::compile(&self.schema, dialect) } else { schema::compile(&self.schema, dialect) };
+        Ok(compiled?)
+    }
+
+    /// Makes the text of `generation` the JSON text of the value that the caller wants, or says why that cannot be.
+    pub fn check(&self, generation: &mut Generation, reading: &ReadingSchema) -> Result<()> {
+        let said = generation.text.as_str();
+        let invalid = |message: String| Error::output(OutputErrorKind::Invalid, message, Some(said.to_owned()));
+        let no_json = |error: serde_json::Error| invalid(format!("the answer is no JSON ({error}): {}", excerpt(said)));
+        let mut text = said.trim();
+        if reading.may_be_fenced && json::parse(text.as_bytes()).is_err() {
+            text = without_fence(text).unwrap_or(text);
+        }
+        if reading.wrapped {
+            json::parse(text.as_bytes()).map_err(no_json)?;
+            text = schema::unwrap_text(text)
+                .ok_or_else(|| invalid(format!("the answer has no \"value\", in which it was asked for: {}", excerpt(said))))?;
+        }
+        if let Some(validator) = &self.validator {
+            let value = json::parse(text.as_bytes()).map_err(no_json)?;
+            validator.validate(&value).map_err(|violations| {
+                let list: Vec<String> = violations.iter().map(|v| format!("at '{}': {}", v.path, v.message)).collect();
+                invalid(format!("the answer does not fit the schema: {}", list.join("; ")))
+            })?;
+        }
+        generation.text = text.to_owned();
+        Ok(())
+    }
+}
+
+/// What stands inside one Markdown fence around the whole text.
+fn without_fence(text: &str) -> Option<&str> {
+    let inside = text.strip_prefix("```")?.strip_suffix("```")?;
+    let (language, inside) = inside.split_once('\n')?;
+    language.trim().bytes().all(|byte| byte.is_ascii_alphanumeric()).then(|| inside.trim())
+}
+
+fn excerpt(text: &str) -> String {
+    if text.chars().count() <= 200 { text.to_owned() } else { text.chars().take(200).chain("...".chars()).collect() }
+}
+
+impl From<schema::SchemaError> for Error {
+    fn from(error: schema::SchemaError) -> Self {
+        Self::Schema { path: error.path, message: error.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generation::FinishReason;
+    use serde_json::json;
+
+    fn check(schema: Value, text: &str, wrapped: bool) -> Result<String> {
+        let mut generation = Generation {
+            text: text.into(),
+            finish_reason: FinishReason::Stop,
+            usage: None,
+            model: None,
+            id: None,
+            raw: Default::default(),
+        };
+        let reading = ReadingSchema { wrapped, may_be_fenced: true };
+        AnswerSchema::new(schema, "x", true, true)?.check(&mut generation, &reading)?;
+        Ok(generation.text)
+    }
+
+    #[test]
+    fn an_answer_is_unfenced_unwrapped_and_validated() {
+        let list = json!({"type": "array", "items": {"type": "integer"}});
+        assert_eq!(check(list.clone(), "{\"value\": [1,  2]}", true).unwrap(), "[1,  2]");
+        assert_eq!(check(list.clone(), "```json\n[1]\n```", false).unwrap(), "[1]");
+        for (text, said) in [("[1, \"a\"]", "at '/1'"), ("[1", "no JSON"), ("", "no JSON")] {
+            let message = check(list.clone(), text, false).unwrap_err().to_string();
+            assert!(message.contains(said), "{message}");
+        }
+        assert!(check(list, "[1]", true).unwrap_err().to_string().contains("\"value\""));
+    }
+}

@@ -1,0 +1,167 @@
+//! Everything that can go wrong, as data. `python/llmbackend/errors.py` has one class for each kind.
+
+use std::fmt;
+use std::time::Duration;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, Clone)]
+pub enum Error {
+    /// The caller's mistake, found before anything is sent.
+    Configuration(String),
+    /// A JSON Schema that cannot be used, and where in it.
+    Schema { path: String, message: String },
+    /// The provider answered, and the answer is an error.
+    Api(Box<ApiError>),
+    /// No usable answer came over the wire.
+    Connection(ConnectionError),
+    /// A reply came, but no usable answer is in it.
+    Output(Box<OutputError>),
+    /// A batch that is not ready, failed, or ran out of time.
+    Batch { kind: BatchErrorKind, batch_id: String, message: String },
+    /// The local disk: what was being done, where, and what the system said.
+    Disk(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiErrorKind {
+    Authentication,
+    PermissionDenied,
+    NotFound,
+    InvalidRequest,
+    RateLimit,
+    /// A limit that waiting does not lift: billing, credit, spend. Never retried.
+    QuotaExceeded,
+    Server,
+    /// A 200 that is no answer, a redirect, or anything else outside the protocol.
+    Other,
+}
+
+/// An error reply. `status` is None where the error came inside a row of a batch without one.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    pub kind: ApiErrorKind,
+    pub provider: &'static str,
+    pub status: Option<u16>,
+    pub code: Option<String>,
+    pub message: String,
+    pub request_id: Option<String>,
+    /// How long the server asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// The reply's body as text, cut to a few thousand characters.
+    pub body: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ConnectionError {
+    pub provider: &'static str,
+    pub message: String,
+    pub timed_out: bool,
+    /// False only if it is certain that the server has not seen the request.
+    pub sent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputErrorKind {
+    /// No text, and no reason given for it.
+    NoText,
+    Refusal,
+    ContentFilter,
+    Truncated,
+    /// Does not fit the caller's schema.
+    Invalid,
+}
+
+#[derive(Debug, Clone)]
+pub struct OutputError {
+    pub kind: OutputErrorKind,
+    pub message: String,
+    /// What the model did say.
+    pub text: Option<String>,
+    /// The reply's body, as it came.
+    pub response: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchErrorKind {
+    NotCompleted,
+    Failed,
+    TimedOut,
+    /// The handle, or what the provider said of the batch, makes no sense.
+    Other,
+}
+
+impl Error {
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::Configuration(message.into())
+    }
+
+    pub fn output(kind: OutputErrorKind, message: impl Into<String>, text: Option<String>) -> Self {
+        Self::Output(Box::new(OutputError { kind, message: message.into(), text, response: None }))
+    }
+
+    pub fn batch(kind: BatchErrorKind, batch_id: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Batch { kind, batch_id: batch_id.into(), message: message.into() }
+    }
+
+    /// An error of the local file system while `doing` something.
+    pub fn disk(doing: &str, error: &std::io::Error) -> Self {
+        let place = std::env::temp_dir();
+        Self::Disk(format!(
+            "{doing} failed in the temporary folder {}: {error}. Free some space there, or point TMPDIR to a folder with more.",
+            place.display()
+        ))
+    }
+
+    pub fn api_kind(&self) -> Option<ApiErrorKind> {
+        match self {
+            Self::Api(error) => Some(error.kind),
+            _ => None,
+        }
+    }
+}
+
+/// What an HTTP status means where the body does not say more.
+pub fn kind_of_status(status: u16) -> ApiErrorKind {
+    match status {
+        401 => ApiErrorKind::Authentication,
+        402 => ApiErrorKind::QuotaExceeded,
+        403 => ApiErrorKind::PermissionDenied,
+        404 => ApiErrorKind::NotFound,
+        408 | 409 | 500.. => ApiErrorKind::Server,
+        429 => ApiErrorKind::RateLimit,
+        400..=499 => ApiErrorKind::InvalidRequest,
+        _ => ApiErrorKind::Other,
+    }
+}
+
+impl ApiError {
+    /// The message that a person reads: who, what, and everything a support request needs.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}: {}", self.provider, self.message);
+        let mut facts = Vec::new();
+        facts.extend(self.status.map(|status| format!("HTTP {status}")));
+        facts.extend(self.code.as_ref().map(|code| format!("code {code}")));
+        facts.extend(self.request_id.as_ref().map(|id| format!("request {id}")));
+        facts.extend(self.retry_after.map(|wait| format!("retry after {} s", wait.as_secs_f64())));
+        if !facts.is_empty() {
+            text.push_str(&format!(" ({})", facts.join(", ")));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(message) | Self::Disk(message) => f.write_str(message),
+            Self::Schema { path, message } => write!(f, "schema at '{path}': {message}"),
+            Self::Api(error) => f.write_str(&error.text()),
+            Self::Connection(error) => write!(f, "{}: {}", error.provider, error.message),
+            Self::Output(error) => f.write_str(&error.message),
+            Self::Batch { batch_id, message, .. } => write!(f, "batch {batch_id}: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,91 @@
+//! HTTP as plain data: what a provider asks the transport to send, and what came back.
+
+use bytes::Bytes;
+use std::fs::File;
+use std::sync::Arc;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+    Delete,
+}
+
+impl Method {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// A request below a client's base URL.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: Method,
+    /// Joined to the base URL with one `/`; percent-encoded, with its query.
+    pub path: String,
+    /// On top of the client's own headers.
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Body,
+}
+
+#[derive(Debug, Clone)]
+pub enum Body {
+    Empty,
+    Json(Bytes),
+    /// A file between two pieces of text, streamed from the disk.
+    File { content_type: String, head: Bytes, file: Arc<File>, length: u64, tail: Bytes },
+}
+
+impl Request {
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::Get, path, Body::Empty)
+    }
+
+    pub fn post(path: impl Into<String>, body: Body) -> Self {
+        Self::new(Method::Post, path, body)
+    }
+
+    fn new(method: Method, path: impl Into<String>, body: Body) -> Self {
+        Self { method, path: path.into(), headers: vec![("accept", "application/json".into())], body }
+    }
+}
+
+/// A whole reply.
+#[derive(Debug, Clone)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Headers,
+    pub body: Bytes,
+}
+
+impl Response {
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// The reply's headers; names compare without case.
+#[derive(Debug, Clone, Default)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl Headers {
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// One path segment, percent-encoded, so that an id can never reach another endpoint.
+pub fn segment(id: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    match id {
+        // A dot segment would be resolved away by any URL library.
+        "." => "%2E".into(),
+        ".." => "%2E%2E".into(),
+        _ => utf8_percent_encode(id, KEPT).to_string(),
+    }
+}

@@ -1,0 +1,288 @@
+//! What is asked of a model and what came back, in no provider's words.
+
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use serde_json::{Map, Number, Value};
+
+/// One input: a text, or the turns of a conversation (`{"role": ..., "content": ...}`, checked by [`messages`]).
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    Text(String),
+    Messages(Vec<Value>),
+}
+
+/// How to generate. A field that is None is not sent.
+#[derive(Debug, Clone, Default)]
+pub struct GenerationConfig {
+    pub temperature: Option<Number>,
+    pub top_p: Option<Number>,
+    /// Tokens; reasoning counts into it.
+    pub max_tokens: Option<u64>,
+    pub seed: Option<i64>,
+    /// Everything else, by the provider's own names, plus the four that every provider knows (see [`Common`]).
+    pub extra: Map<String, Value>,
+}
+
+/// The entries of `extra` that mean the same on every provider, taken out of it.
+#[derive(Debug, Clone, Default)]
+pub struct Common {
+    /// The system prompt; empty counts as none.
+    pub system: Option<String>,
+    /// The text is cut before the first of these.
+    pub stop: Vec<String>,
+    /// All other entries, which go to the provider under their own names.
+    pub rest: Map<String, Value>,
+}
+
+impl GenerationConfig {
+    /// Takes `extra["conversation"]` out, which stands in for the input of a single call. OpenAI has a parameter of that
+    /// name, which is never a list.
+    pub fn take_conversation(&mut self) -> Result<Option<Prompt>> {
+        if self.extra.contains_key("conversations") {
+            return Err(Error::configuration(
+                "config.extra[\"conversations\"] is one conversation for each input of a batch; a single call takes \"conversation\"",
+            ));
+        }
+        match self.extra.get("conversation") {
+            Some(Value::Array(_)) => {}
+            _ => return Ok(None),
+        }
+        let turns = self.extra.shift_remove("conversation").unwrap_or_default();
+        Ok(Some(Prompt::Messages(messages(turns, "config.extra[\"conversation\"]")?)))
+    }
+
+    /// Takes `extra["conversations"]` out: one conversation for each input of a batch.
+    pub fn take_conversations(&mut self) -> Result<Option<Vec<Vec<Value>>>> {
+        if matches!(self.extra.get("conversation"), Some(Value::Array(_))) {
+            return Err(Error::configuration(
+                "config.extra[\"conversation\"] belongs to a single call; a batch takes \"conversations\", one for each input",
+            ));
+        }
+        let place = "config.extra[\"conversations\"]";
+        match self.extra.shift_remove("conversations") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Array(list)) => {
+                let check = |(i, turns)| messages(turns, &format!("{place}[{i}]"));
+                list.into_iter().enumerate().map(check).collect::<Result<_>>().map(Some)
+            }
+            Some(other) => Err(wrong_type(place, "a list of conversations", &other)),
+        }
+    }
+
+    /// Splits `extra`. `batch_system` is `batch_options["system"]`: another way to give the same text.
+    pub fn common(&self, batch_system: Option<&str>) -> Result<Common> {
+        let mut rest = self.extra.clone();
+        let mut system: Option<(String, String)> = None;
+        let mut offer = |name: &str, text: String| match &system {
+            Some((first, known)) if *known != text => Err(Error::configuration(format!(
+                "{first} and {name} are two names for the system prompt and hold different texts; give one of them"
+            ))),
+            _ if text.is_empty() => Ok(()),
+            _ => {
+                system = Some((name.to_owned(), text));
+                Ok(())
+            }
+        };
+        for key in ["system", "system_instruction"] {
+            match rest.shift_remove(key) {
+                None | Some(Value::Null) => {}
+                Some(Value::String(text)) => offer(&format!("config.extra[\"{key}\"]"), text)?,
+                Some(other) => return Err(wrong_type(&format!("config.extra[\"{key}\"]"), "a str", &other)),
+            }
+        }
+        if let Some(text) = batch_system {
+            offer("batch_options[\"system\"]", text.to_owned())?;
+        }
+        let stop = match rest.shift_remove("stop") {
+            Some(value) => stop_list(value)?,
+            None => Vec::new(),
+        };
+        Ok(Common { system: system.map(|(_, text)| text), stop, rest })
+    }
+}
+
+fn stop_list(value: Value) -> Result<Vec<String>> {
+    let items = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::String(text) => vec![Value::String(text)],
+        Value::Array(items) => items,
+        other => return Err(wrong_type("config.extra[\"stop\"]", "a str or a list of str", &other)),
+    };
+    items
+        .into_iter()
+        .enumerate()
+        .map(|(i, item)| match item {
+            Value::String(text) if text.is_empty() => Err(Error::configuration(format!(
+                "config.extra[\"stop\"][{i}] is an empty str, which every text contains; leave it out"
+            ))),
+            Value::String(text) => Ok(text),
+            other => Err(wrong_type(&format!("config.extra[\"stop\"][{i}]"), "a str", &other)),
+        })
+        .collect()
+}
+
+fn wrong_type(place: &str, wanted: &str, found: &Value) -> Error {
+    let found = match found {
+        Value::Null => "None".to_owned(),
+        Value::Bool(_) => "a bool".to_owned(),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(_) => "a str".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a dict".to_owned(),
+    };
+    Error::configuration(format!("{place} must be {wanted}, not {found}"))
+}
+
+/// Checks the turns of a conversation found at `place`: a non-empty list of dicts, each with a `role` and a `content`.
+pub fn messages(value: Value, place: &str) -> Result<Vec<Value>> {
+    let Value::Array(turns) = value else {
+        return Err(wrong_type(place, "a list of {\"role\": ..., \"content\": ...} dicts", &value));
+    };
+    if turns.is_empty() {
+        return Err(Error::configuration(format!("{place} is an empty list of messages; give at least one")));
+    }
+    for (i, turn) in turns.iter().enumerate() {
+        let place = format!("{place}[{i}]");
+        let Value::Object(fields) = turn else {
+            return Err(wrong_type(&place, "a {\"role\": ..., \"content\": ...} dict", turn));
+        };
+        match fields.get("role") {
+            Some(Value::String(role)) if !role.is_empty() => {}
+            Some(other) => return Err(wrong_type(&format!("{place}[\"role\"]"), "a non-empty str", other)),
+            None => return Err(Error::configuration(format!("{place} has no \"role\""))),
+        }
+        match fields.get("content") {
+            Some(Value::String(_)) => {}
+            Some(Value::Array(parts)) if !parts.is_empty() => {}
+            Some(other) => {
+                return Err(wrong_type(&format!("{place}[\"content\"]"), "a str or a non-empty list of parts", other));
+            }
+            None => return Err(Error::configuration(format!("{place} has no \"content\""))),
+        }
+    }
+    Ok(turns)
+}
+
+/// The system prompt that has to stand beside the conversation `turns`: none if a turn of it says the same already.
+pub fn system_beside<'s>(system: Option<&'s str>, turns: &[Value]) -> Result<Option<&'s str>> {
+    let Some(system) = system else { return Ok(None) };
+    let is_system = |turn: &&Value| matches!(turn["role"].as_str(), Some("system" | "developer"));
+    match turns.iter().find(is_system) {
+        None => Ok(Some(system)),
+        Some(turn) if turn["content"] == system => Ok(None),
+        Some(_) => Err(Error::configuration(
+            "the conversation has a system turn, and the system prompt given beside it is another text; give one of them",
+        )),
+    }
+}
+
+/// Why the model stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FinishReason {
+    /// It had said all.
+    Stop,
+    /// `max_tokens` was reached: the text is cut.
+    Length,
+    /// Any other reason, in the provider's word.
+    Other(String),
+}
+
+impl FinishReason {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+/// Tokens, with one meaning on every provider: input includes what was cached, output includes reasoning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub cached_tokens: u64,
+    pub output_tokens: u64,
+    pub reasoning_tokens: u64,
+}
+
+impl Usage {
+    pub fn total_tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
+    }
+}
+
+/// A usable answer.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// What the model said. With a schema: the JSON text of the value, unwrapped.
+    pub text: String,
+    pub finish_reason: FinishReason,
+    /// None where the server does not count.
+    pub usage: Option<Usage>,
+    /// The model that answered, in the server's words.
+    pub model: Option<String>,
+    pub id: Option<String>,
+    /// The reply's body as it came.
+    pub raw: Bytes,
+}
+
+/// Cuts `text` before the first occurrence of any stop string.
+pub fn cut_at_stop(text: &mut String, stop: &[String]) {
+    if let Some(at) = stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+        text.truncate(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(extra: Value) -> GenerationConfig {
+        GenerationConfig { extra: extra.as_object().unwrap().clone(), ..Default::default() }
+    }
+
+    #[test]
+    fn the_system_prompt_has_three_names_and_one_text() {
+        let both = config(json!({"system": "a", "system_instruction": "a", "top_k": 3}));
+        let common = both.common(Some("a")).unwrap();
+        assert_eq!((common.system.as_deref(), common.rest.len()), (Some("a"), 1));
+        let message = both.common(Some("b")).unwrap_err().to_string();
+        assert!(message.contains("batch_options[\"system\"]") && message.contains("different"), "{message}");
+        assert!(config(json!({"system": 3})).common(None).unwrap_err().to_string().contains("must be a str"));
+    }
+
+    #[test]
+    fn stop_is_a_str_or_a_list_and_cuts_at_the_first() {
+        assert_eq!(config(json!({"stop": "x"})).common(None).unwrap().stop, ["x"]);
+        assert!(config(json!({"stop": ["x", ""]})).common(None).is_err());
+        let mut text = "one two three".to_owned();
+        cut_at_stop(&mut text, &["three".into(), " two".into()]);
+        assert_eq!(text, "one");
+    }
+
+    #[test]
+    fn a_conversation_is_checked_turn_by_turn() {
+        assert!(messages(json!([{"role": "user", "content": "hi"}]), "input").is_ok());
+        for (bad, place) in [
+            (json!("hi"), "input must be"),
+            (json!([]), "empty"),
+            (json!(["a"]), "input[0]"),
+            (json!([{"role": "user"}]), "no \"content\""),
+            (json!([{"role": 1, "content": "a"}]), "input[0][\"role\"]"),
+        ] {
+            let message = messages(bad, "input").unwrap_err().to_string();
+            assert!(message.contains(place), "{message}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Reading what servers call JSON. Strict first; if that fails, once more after mending what real servers get
+//! wrong without meaning anything by it: a lone surrogate escape (an emoji cut in two by a token limit), `NaN` and
+//! `Infinity` (Python's `json.dumps`), numbers beyond a double, bytes that are not UTF-8.
+
+use serde_json::Value;
+
+/// The value in `bytes`, or why there is none.
+pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(bytes).or_else(|error| serde_json::from_slice(&mend(bytes)).map_err(|_| error))
+}
+
+fn mend(bytes: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(bytes);
+    let bytes = text.strip_prefix('\u{feff}').unwrap_or(&text).as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(&byte) = rest.first() {
+        let taken = match byte {
+            b'"' => mend_string(rest, &mut out),
+            b'-' | b'0'..=b'9' | b'A'..=b'Z' => mend_bare_word(rest, &mut out),
+            _ => {
+                out.push(byte);
+                1
+            }
+        };
+        rest = &rest[taken..];
+    }
+    out
+}
+
+/// Copies the string that `bytes` begins with, each lone surrogate replaced by U+FFFD; returns its length.
+fn mend_string(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    out.push(b'"');
+    let mut at = 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => {
+                out.push(b'"');
+                return at + 1;
+            }
+            b'\\' => {
+                let length = match escaped_unit(&bytes[at..]) {
+                    Some(0xD800..=0xDBFF) if matches!(escaped_unit(&bytes[at + 6..]), Some(0xDC00..=0xDFFF)) => 12,
+                    Some(0xD800..=0xDFFF) => {
+                        out.extend_from_slice(b"\\ufffd");
+                        at += 6;
+                        continue;
+                    }
+                    Some(_) => 6,
+                    None => 2,
+                };
+                let end = (at + length).min(bytes.len());
+                out.extend_from_slice(&bytes[at..end]);
+                at = end;
+            }
+            byte => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    at
+}
+
+/// The UTF-16 unit of a `\uXXXX` at the start of `bytes`.
+fn escaped_unit(bytes: &[u8]) -> Option<u16> {
+    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Copies a number or a bare word; what a double cannot hold becomes null.
+fn mend_bare_word(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    let length = bytes.iter().position(|b| !(b.is_ascii_alphanumeric() || b"+-.".contains(b))).unwrap_or(bytes.len());
+    let word = &bytes[..length];
+    let number = std::str::from_utf8(word).ok().and_then(|word| word.parse::<f64>().ok());
+    match number {
+        Some(number) if !number.is_finite() => out.extend_from_slice(b"null"),
+        _ => out.extend_from_slice(word),
+    }
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn mends_what_carries_no_meaning() {
+        let half_an_emoji = br#"{"text":"ab\ud83d","pair":"\ud83d\ude00","n":[NaN,-Infinity,1e999,-1.5e2,true]}"#;
+        assert_eq!(
+            parse(half_an_emoji).unwrap(),
+            json!({"text": "ab\u{fffd}", "pair": "\u{1f600}", "n": [null, null, null, -150.0, true]})
+        );
+        assert_eq!(parse(b"\xef\xbb\xbf{\"a\":\"\xff\"}").unwrap(), json!({"a": "\u{fffd}"}));
+    }
+
+    #[test]
+    fn does_not_invent_json() {
+        for text in ["", "{", "<html>", r#"{"a":"b"#, r#"{"a":\ud800}"#, "{\"a\":\"\\", "{'a':1}"] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

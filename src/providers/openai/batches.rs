@@ -1,0 +1,304 @@
+//! OpenAI's Files and Batches APIs: rows go up as a file of JSON lines, results come back as one file of answers and one
+//! of errors.
+
+use super::{OpenAi, errors};
+use crate::error::{ApiError, Error, Result, kind_of_status};
+use crate::exchange::{Body, Request, segment};
+use crate::json;
+use crate::providers::{BatchApi, Counts, Job, JobOptions, Limits, Page, Provider, Reading, RowOutcome, State};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+
+/// Whatever the base URL is: OpenAI compares a row's `url` with the job's `endpoint`, literally.
+const ENDPOINT: &str = "/v1/responses";
+const WINDOWS: &[&str] = &["24h", "48h"];
+/// The longest value of a metadata entry, in characters (OpenAPI description of Metadata).
+const LONGEST_METADATA: usize = 512;
+const STOP_KEY: &str = "llmbackend_stop";
+
+impl BatchApi for OpenAi {
+    fn limits(&self) -> Limits {
+        Limits { rows: 50_000, bytes: 200_000_000 }
+    }
+
+    fn row(&self, id: &str, body: Map<String, Value>) -> Map<String, Value> {
+        let mut row = Map::new();
+        row.insert("custom_id".into(), id.into());
+        row.insert("method".into(), "POST".into());
+        row.insert("url".into(), ENDPOINT.into());
+        row.insert("body".into(), body.into());
+        row
+    }
+
+    fn check(&self, options: &JobOptions) -> Result<()> {
+        self.metadata(options)?;
+        match &options.completion_window {
+            Some(window) if !WINDOWS.contains(&window.as_str()) => Err(Error::configuration(format!(
+                "batch_options[\"completion_window\"] is '{window}'; it must be \"24h\" (the one that OpenAI documents) or \"48h\""
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn upload(&self, file: Arc<File>, bytes: u64) -> Request {
+        let boundary = format!("llmbackend-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        // The file name must end in .jsonl.
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
+             --{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"batch.jsonl\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let body = Body::File {
+            content_type: format!("multipart/form-data; boundary={boundary}"),
+            head: head.into(),
+            file,
+            length: bytes,
+            tail: format!("\r\n--{boundary}--\r\n").into(),
+        };
+        Request::post("files", body)
+    }
+
+    fn read_upload(&self, body: &Value) -> Option<String> {
+        text(&body["id"])
+    }
+
+    fn create(&self, input: &str, options: &JobOptions) -> Result<Request> {
+        let mut body = json!({
+            "completion_window": options.completion_window.as_deref().unwrap_or(WINDOWS[0]),
+            "endpoint": ENDPOINT,
+            "input_file_id": input,
+        });
+        let metadata = self.metadata(options)?;
+        if !metadata.is_empty() {
+            body["metadata"] = metadata.into();
+        }
+        Ok(Request::post("batches", Body::Json(body.to_string().into())))
+    }
+
+    fn get(&self, id: &str) -> Request {
+        Request::get(format!("batches/{}", segment(id)))
+    }
+
+    fn cancel(&self, id: &str) -> Request {
+        Request::post(format!("batches/{}/cancel", segment(id)), Body::Empty)
+    }
+
+    fn read_job(&self, body: &Value) -> Option<Job> {
+        let raw_state = body["status"].as_str().unwrap_or("unknown").to_owned();
+        let metadata = metadata_of(&body["metadata"]);
+        Some(Job {
+            id: text(&body["id"])?,
+            state: state(&raw_state),
+            raw_state,
+            counts: counts(&body["request_counts"]),
+            reasons: body["errors"]["data"].as_array().map(|errors| errors.iter().map(reason).collect()).unwrap_or_default(),
+            input: text(&body["input_file_id"]),
+            outputs: ["output_file_id", "error_file_id"].iter().filter_map(|field| text(&body[*field])).collect(),
+            created_at: body["created_at"].as_u64(),
+            stop: metadata.get(STOP_KEY).and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default(),
+        })
+    }
+
+    fn list(&self, after: Option<&str>) -> Request {
+        let after = after.map(|id| format!("after={}&", segment(id))).unwrap_or_default();
+        Request::get(format!("batches?{after}limit=100"))
+    }
+
+    fn read_list(&self, body: &Value) -> Option<Page> {
+        let jobs: Vec<Job> = body["data"].as_array()?.iter().filter_map(|job| self.read_job(job)).collect();
+        let next = jobs.last().map(|job| job.id.clone()).filter(|_| body["has_more"] == true);
+        Some(Page { jobs, next })
+    }
+
+    fn results(&self, job: &Job) -> Vec<Request> {
+        job.outputs.iter().map(|id| content(id)).collect()
+    }
+
+    fn input(&self, job: &Job) -> Option<Request> {
+        job.input.as_deref().map(content)
+    }
+
+    fn row_id(&self, line: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Row<'a> {
+            #[serde(borrow)]
+            custom_id: Cow<'a, str>,
+        }
+        match serde_json::from_slice::<Row>(line) {
+            Ok(row) => Some(row.custom_id.into_owned()),
+            Err(_) => match &json::parse(line).ok()?["custom_id"] {
+                Value::Number(id) => Some(id.to_string()),
+                id => id.as_str().map(str::to_owned),
+            },
+        }
+    }
+
+    fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
+        let response = &line["response"];
+        if !response.is_object() {
+            return never_answered(&line["error"]);
+        }
+        let body = &response["body"];
+        let status = response["status_code"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+        let result = if (200..300).contains(&status) {
+            self.read(body, reading)
+        } else {
+            Err(Error::Api(Box::new(errors::from_body(status, body, &body.to_string()))))
+        };
+        match result {
+            Ok(generation) => RowOutcome::Answered(generation),
+            Err(mut error) => {
+                if let Error::Api(error) = &mut error {
+                    error.request_id = text(&response["request_id"]);
+                }
+                RowOutcome::Error(error)
+            }
+        }
+    }
+}
+
+impl OpenAi {
+    fn metadata(&self, options: &JobOptions) -> Result<Map<String, Value>> {
+        let mut metadata = Map::new();
+        let mut put = |key: &str, name: &str, value: String| {
+            if value.chars().count() > LONGEST_METADATA {
+                return Err(Error::configuration(format!(
+                    "{name} does not fit into the job's metadata: OpenAI takes {LONGEST_METADATA} characters"
+                )));
+            }
+            metadata.insert(key.into(), value.into());
+            Ok(())
+        };
+        if let Some(name) = &options.display_name {
+            put("display_name", "batch_options[\"display_name\"]", name.clone())?;
+        }
+        if !options.stop.is_empty() {
+            put(STOP_KEY, "config.extra[\"stop\"]", Value::from(options.stop.clone()).to_string())?;
+        }
+        Ok(metadata)
+    }
+}
+
+/// The download of a file's content.
+fn content(id: &str) -> Request {
+    let mut request = Request::get(format!("files/{}/content", segment(id)));
+    request.headers = vec![("accept", "application/binary".into())];
+    request
+}
+
+/// A non-empty string; OpenAI writes null, "" or nothing for "none".
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn metadata_of(metadata: &Value) -> BTreeMap<String, String> {
+    let entries = metadata.as_object().into_iter().flatten();
+    entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+fn state(raw: &str) -> State {
+    match raw.to_ascii_lowercase().as_str() {
+        "validating" => State::Pending,
+        "completed" => State::Completed,
+        "failed" => State::Failed,
+        "expired" | "cancelled" | "canceled" => State::Cancelled,
+        // in_progress, finalizing, cancelling, and whatever may be added: not an end that we know.
+        _ => State::InProgress,
+    }
+}
+
+fn counts(counts: &Value) -> Counts {
+    let count = |field: &str| counts[field].as_u64().unwrap_or(0);
+    Counts { total: count("total"), done: count("completed").saturating_add(count("failed")), failed: count("failed") }
+}
+
+fn reason(error: &Value) -> String {
+    let mut reason = error["message"].as_str().unwrap_or("no message").to_owned();
+    let mut facts = Vec::new();
+    facts.extend(error["line"].as_u64().map(|line| format!("line {line}")));
+    facts.extend(error["param"].as_str().map(|param| format!("param {param}")));
+    facts.extend(error["code"].as_str().map(|code| format!("code {code}")));
+    if !facts.is_empty() {
+        reason.push_str(&format!(" ({})", facts.join(", ")));
+    }
+    if error["code"] == "token_limit_exceeded" {
+        reason.push_str(" Nothing ran: submit it again when other batches of this model have finished.");
+    }
+    reason
+}
+
+/// A row without a response: it never ran, or the provider lost it.
+fn never_answered(error: &Value) -> RowOutcome {
+    let code = text(&error["code"]);
+    let message = text(&error["message"]).unwrap_or_else(|| "no response, and no reason is given".into());
+    match code.as_deref() {
+        Some("batch_expired") => RowOutcome::Expired(message),
+        Some("batch_cancelled" | "batch_canceled") => RowOutcome::Cancelled(message),
+        _ => RowOutcome::Error(Error::Api(Box::new(ApiError {
+            kind: kind_of_status(500),
+            provider: super::NAME,
+            status: None,
+            code,
+            message,
+            request_id: None,
+            retry_after: None,
+            body: None,
+        }))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const API: OpenAi = OpenAi { is_openai: true };
+
+    #[test]
+    fn a_row_and_a_job_are_what_the_guide_shows() {
+        let row = API.row("llmb-000000", json!({"model": "m", "input": "Hi"}).as_object().unwrap().clone());
+        assert_eq!(
+            Value::from(row).to_string(),
+            r#"{"custom_id":"llmb-000000","method":"POST","url":"/v1/responses","body":{"model":"m","input":"Hi"}}"#
+        );
+        let Body::Json(body) = API.create("file-abc", &JobOptions::default()).unwrap().body else { panic!() };
+        assert_eq!(body, r#"{"completion_window":"24h","endpoint":"/v1/responses","input_file_id":"file-abc"}"#);
+    }
+
+    #[test]
+    fn options_that_do_not_fit_are_refused() {
+        let with = |window: &str, stop: String| {
+            API.check(&JobOptions { completion_window: Some(window.into()), stop: vec![stop], ..Default::default() })
+        };
+        assert!(with("48h", "x".into()).is_ok());
+        assert!(with("12h", "x".into()).is_err());
+        assert!(with("24h", "x".repeat(600)).is_err());
+    }
+
+    #[test]
+    fn an_empty_file_id_is_no_file_and_a_new_state_is_no_end() {
+        let job = API.read_job(&json!({"id": "b", "status": "Expired", "output_file_id": "f", "error_file_id": ""})).unwrap();
+        assert_eq!((job.state, job.outputs), (State::Cancelled, vec!["f".to_owned()]));
+        assert_eq!(API.read_job(&json!({"id": "b", "status": "pondering"})).unwrap().state, State::InProgress);
+        assert!(API.read_job(&json!({"object": "batch"})).is_none());
+    }
+
+    #[test]
+    fn a_row_tells_by_its_content_what_became_of_it() {
+        let read = |line: Value| API.read_row(&line, &Reading::default());
+        let refused = json!({"custom_id": "a", "error": null, "response": {"status_code": 400, "request_id": "r", "body": {"error": {"message": "Unknown parameter", "code": "unknown_parameter"}}}});
+        match read(refused) {
+            RowOutcome::Error(Error::Api(error)) => {
+                assert_eq!((error.message.as_str(), error.request_id.as_deref()), ("Unknown parameter", Some("r")));
+            }
+            other => panic!("{other:?}"),
+        }
+        let expired = json!({"response": null, "error": {"code": "batch_expired", "message": "late"}});
+        assert!(matches!(read(expired), RowOutcome::Expired(_)));
+        assert!(matches!(read(json!({"response": null, "error": null})), RowOutcome::Error(_)));
+        assert!(matches!(read(json!(3)), RowOutcome::Error(_)));
+    }
+}

@@ -1,0 +1,207 @@
+//! OpenAI: the Responses API here, jobs in [`batches`], error replies in [`errors`]. Also spoken by vLLM, `transformers
+//! serve`, llama.cpp's server, Ollama, LM Studio and Azure.
+
+mod batches;
+mod errors;
+mod reply;
+
+use super::settings::Settings;
+use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading, ReadingSchema};
+use crate::error::{ApiError, Error, Result};
+use crate::exchange::{Body, Request, Response};
+use crate::generation::{self, Common, Generation, GenerationConfig, Prompt};
+use crate::schema::Dialect;
+use crate::transport::{Endpoint, Header};
+use serde_json::{Map, Value, json};
+
+const NAME: &str = "openai";
+const HOST: &str = "api.openai.com";
+const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
+/// The least `max_output_tokens` that OpenAI takes (OpenAPI description of CreateResponse).
+const LEAST_MAX_TOKENS: u64 = 16;
+
+pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
+    settings.check_names(NAME, &["organization", "project"])?;
+    let base_url = settings.base_url("OPENAI_BASE_URL", DEFAULT_BASE_URL)?;
+    let is_openai = is_openai(&base_url);
+    let mut headers = Vec::new();
+    let mut header = |name: &str, value: Option<String>, secret| {
+        headers.extend(value.map(|value| Header { name: name.into(), value, secret }));
+    };
+    match settings.credential("api_key", "OPENAI_API_KEY")? {
+        Some(key) => header("authorization", Some(format!("Bearer {key}")), true),
+        None if is_openai => {
+            return Err(Error::configuration("no key for openai: set OPENAI_API_KEY, or give the option api_key"));
+        }
+        // A server of the caller's own may need none.
+        None => {}
+    }
+    header("openai-organization", settings.text("organization", "OPENAI_ORG_ID")?, false);
+    header("openai-project", settings.text("project", "OPENAI_PROJECT_ID")?, false);
+    let endpoint = settings.endpoint(NAME, base_url, headers)?;
+    Ok((endpoint, Box::new(OpenAi { is_openai })))
+}
+
+/// Whether a base URL is OpenAI itself, a regional host of it, or a stand-in that is mounted under its name.
+fn is_openai(base_url: &str) -> bool {
+    let is_its_name = |name: &str| name == HOST || name.ends_with(".api.openai.com");
+    url::Url::parse(base_url).is_ok_and(|url| {
+        let mount = url.path_segments().and_then(|mut segments| segments.next());
+        url.host_str().is_some_and(is_its_name) || mount.is_some_and(is_its_name)
+    })
+}
+
+struct OpenAi {
+    /// Not some other server that speaks its language.
+    is_openai: bool,
+}
+
+impl Provider for OpenAi {
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
+
+    fn prepare(&self, ask: &Ask) -> Result<Prepared> {
+        let Common { system, stop, mut rest } = ask.config.common(ask.batch_system)?;
+        check_extra(&rest, system.is_some())?;
+        let mut notices = Vec::new();
+        let mut body = Map::new();
+        body.insert("model".into(), ask.model.into());
+        body.extend(self.numbers(ask.config, &mut notices));
+        let mut text = text_options(rest.shift_remove("text"))?;
+        if let Some(schema) = &ask.schema {
+            let format = json!({
+                "type": "json_schema",
+                "strict": schema.compiled.strict,
+                "name": schema.name,
+                "schema": schema.compiled.schema,
+            });
+            if text.insert("format".into(), format).is_some() {
+                return Err(Error::configuration("config.extra[\"text\"][\"format\"] and schema both ask for a format; give one"));
+            }
+        }
+        if !text.is_empty() {
+            body.insert("text".into(), text.into());
+        }
+        if !stop.is_empty() && !self.is_openai {
+            body.insert("stop".into(), stop.clone().into());
+        }
+        body.extend(rest);
+        let stop = match (&ask.schema, stop.is_empty()) {
+            (Some(_), false) if self.is_openai => {
+                notices.push(unsupported("stop", "OpenAI has no stop strings and an answer to a schema cannot be cut: stop is not applied"));
+                Vec::new()
+            }
+            (Some(_), _) => Vec::new(),
+            (None, _) => stop,
+        };
+        let schema = ask.schema.as_ref().map(|schema| ReadingSchema {
+            wrapped: schema.compiled.wrapped,
+            may_be_fenced: !self.is_openai,
+        });
+        Ok(Prepared { body, system, reading: Reading { stop, schema }, notices })
+    }
+
+    fn body(&self, prepared: &Prepared, prompt: &Prompt) -> Result<Map<String, Value>> {
+        let mut body = prepared.body.clone();
+        let mut system = prepared.system.as_deref();
+        let input = match prompt {
+            Prompt::Text(text) => Value::String(text.clone()),
+            Prompt::Messages(turns) => {
+                system = generation::system_beside(system, turns)?;
+                Value::Array(turns.clone())
+            }
+        };
+        if let Some(system) = system {
+            body.insert("instructions".into(), system.into());
+        }
+        body.insert("input".into(), input);
+        Ok(body)
+    }
+
+    fn generate(&self, mut body: Map<String, Value>) -> Result<Request> {
+        // Some compatible servers stream unless told not to.
+        body.insert("stream".into(), false.into());
+        Ok(Request::post("responses", Body::Json(Value::from(body).to_string().into())))
+    }
+
+    fn read(&self, body: &Value, reading: &Reading) -> Result<Generation> {
+        reply::read(body, reading)
+    }
+
+    fn read_error(&self, response: &Response) -> ApiError {
+        errors::read(response)
+    }
+
+    fn batches(&self) -> &dyn BatchApi {
+        self
+    }
+}
+
+impl OpenAi {
+    /// The fields that are numbers, under OpenAI's names.
+    fn numbers(&self, config: &GenerationConfig, notices: &mut Vec<Notice>) -> Map<String, Value> {
+        let mut fields = Map::new();
+        let mut max_tokens = config.max_tokens;
+        if let Some(asked @ 1..LEAST_MAX_TOKENS) = max_tokens.filter(|_| self.is_openai) {
+            max_tokens = Some(LEAST_MAX_TOKENS);
+            notices.push(unsupported("max_tokens", format!("OpenAI takes no max_tokens below {LEAST_MAX_TOKENS}: {asked} is sent as {LEAST_MAX_TOKENS}")));
+        }
+        let mut seed = config.seed;
+        if seed.is_some() && self.is_openai {
+            seed = None;
+            notices.push(unsupported("seed", "OpenAI's Responses API has no seed: it is not sent"));
+        }
+        let mut put = |name: &str, value: Option<Value>| fields.extend(value.map(|value| (name.to_owned(), value)));
+        put("temperature", config.temperature.clone().map(Value::Number));
+        put("top_p", config.top_p.clone().map(Value::Number));
+        put("max_output_tokens", max_tokens.map(Value::from));
+        put("seed", seed.map(Value::from));
+        fields
+    }
+}
+
+fn unsupported(key: &'static str, message: impl Into<String>) -> Notice {
+    Notice { key, message: message.into() }
+}
+
+/// Refuses the entries of `extra` that are ours to set.
+fn check_extra(rest: &Map<String, Value>, has_system: bool) -> Result<()> {
+    for key in ["model", "input", "stream"] {
+        if rest.contains_key(key) {
+            return Err(Error::configuration(format!("config.extra[\"{key}\"] would overwrite what the call itself says; leave it out")));
+        }
+    }
+    if rest.get("background").is_some_and(|value| *value != Value::Bool(false)) {
+        return Err(Error::configuration(
+            "config.extra[\"background\"] makes a response that has to be polled, which is not supported; use a batch",
+        ));
+    }
+    if has_system && rest.contains_key("instructions") {
+        return Err(Error::configuration("config.extra has both a system prompt and OpenAI's name for it, \"instructions\"; give one"));
+    }
+    Ok(())
+}
+
+fn text_options(text: Option<Value>) -> Result<Map<String, Value>> {
+    match text {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(options)) => Ok(options),
+        Some(_) => Err(Error::configuration("config.extra[\"text\"] must be a dict, like {\"verbosity\": \"low\"}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openai_is_told_by_host_or_mount() {
+        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "http://127.0.0.1:1/api.openai.com/v1"] {
+            assert!(is_openai(url), "{url}");
+        }
+        for url in ["http://localhost:8000/v1", "https://api.openai.com.evil.org/v1", "https://notapi.openai.com/v1"] {
+            assert!(!is_openai(url), "{url}");
+        }
+    }
+}

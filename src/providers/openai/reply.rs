@@ -1,0 +1,212 @@
+//! Reads a response object of the Responses API. Every field may be null or absent; unknown item types are skipped.
+
+use super::NAME;
+use crate::error::{ApiError, ApiErrorKind, Error, OutputErrorKind, Result};
+use crate::generation::{FinishReason, Generation, Usage, cut_at_stop};
+use crate::providers::Reading;
+use serde_json::Value;
+
+pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
+    let status = body["status"].as_str().unwrap_or("completed");
+    if body["error"].is_object() || status == "failed" {
+        return Err(failed(&body["error"]));
+    }
+    if !matches!(status, "completed" | "incomplete") {
+        return Err(not_an_answer(format!("the response is '{status}', not completed")));
+    }
+    if !body.is_object() || (body["output"].is_null() && body["output_text"].is_null() && body["status"].is_null()) {
+        return Err(not_an_answer("the reply is JSON, but no response object: it has no \"output\"".into()));
+    }
+    let said = Said::gather(body);
+    let finish_reason = match status {
+        "incomplete" => incomplete(body["incomplete_details"]["reason"].as_str(), &said, reading)?,
+        _ => FinishReason::Stop,
+    };
+    let Some(mut text) = said.text else {
+        return Err(match said.refusal {
+            Some(refusal) => {
+                Error::output(OutputErrorKind::Refusal, format!("the model refused: {refusal}"), Some(refusal))
+            }
+            None => Error::output(OutputErrorKind::NoText, format!("the reply holds no text, but {}", said.others()), None),
+        });
+    };
+    cut_at_stop(&mut text, &reading.stop);
+    let string = |field: &str| body[field].as_str().map(str::to_owned);
+    Ok(Generation {
+        text,
+        finish_reason,
+        usage: usage(&body["usage"]),
+        model: string("model"),
+        id: string("id"),
+        raw: Default::default(),
+    })
+}
+
+/// What the messages of a response say.
+#[derive(Default)]
+struct Said {
+    /// None if there is no text part, which is not the same as an empty text.
+    text: Option<String>,
+    refusal: Option<String>,
+    /// The types of the items that are no messages.
+    other_types: Vec<String>,
+}
+
+impl Said {
+    fn gather(body: &Value) -> Self {
+        let mut said = Self::default();
+        let empty = Vec::new();
+        let items = body["output"].as_array().unwrap_or(&empty);
+        let messages = || items.iter().filter(|item| is_answer(item));
+        // Newer models think aloud in messages of phase "commentary" before the "final_answer".
+        let has_final = messages().any(|message| message["phase"] == "final_answer");
+        for message in messages() {
+            if !has_final || message["phase"].is_null() || message["phase"] == "final_answer" {
+                said.add(&message["content"]);
+            }
+        }
+        if body["output"].is_null() {
+            said.text = body["output_text"].as_str().map(str::to_owned);
+        }
+        let other = items.iter().filter(|item| !is_answer(item));
+        said.other_types = other.map(|item| item["type"].as_str().unwrap_or("an item without a type").to_owned()).collect();
+        said
+    }
+
+    fn add(&mut self, content: &Value) {
+        let add = |to: &mut Option<String>, text: &str| to.get_or_insert_default().push_str(text);
+        match content {
+            // Other servers' short form.
+            Value::String(text) => add(&mut self.text, text),
+            Value::Array(parts) => {
+                for part in parts {
+                    match (part["type"].as_str(), part["text"].as_str(), part["refusal"].as_str()) {
+                        (Some("output_text" | "text"), Some(text), _) => add(&mut self.text, text),
+                        (Some("refusal"), _, Some(refusal)) => add(&mut self.refusal, refusal),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn others(&self) -> String {
+        if self.other_types.is_empty() { "is empty".into() } else { self.other_types.join(", ") }
+    }
+}
+
+fn is_answer(item: &Value) -> bool {
+    item["type"] == "message" && item["role"].as_str().is_none_or(|role| role == "assistant")
+}
+
+/// What an incomplete response counts as.
+fn incomplete(reason: Option<&str>, said: &Said, reading: &Reading) -> Result<FinishReason> {
+    let text = said.text.clone().filter(|text| !text.is_empty());
+    match reason {
+        Some("content_filter") => Err(Error::output(
+            OutputErrorKind::ContentFilter,
+            "the provider's content filter stopped the answer",
+            text,
+        )),
+        Some("max_output_tokens") | None if text.is_some() && reading.schema.is_none() => Ok(FinishReason::Length),
+        Some("max_output_tokens") | None => {
+            let spent = if text.is_none() && said.other_types.iter().any(|kind| kind == "reasoning") {
+                "all of max_tokens went into reasoning, before any text"
+            } else {
+                "max_tokens was reached before the answer was complete"
+            };
+            Err(Error::output(OutputErrorKind::Truncated, format!("{spent}; raise max_tokens"), text))
+        }
+        Some(other) if text.is_some() && reading.schema.is_none() => Ok(FinishReason::Other(other.to_owned())),
+        Some(other) => Err(Error::output(OutputErrorKind::Truncated, format!("the answer is incomplete: {other}"), text)),
+    }
+}
+
+fn failed(error: &Value) -> Error {
+    let message = error["message"].as_str().unwrap_or("the response failed, and no reason is given").to_owned();
+    let mut error_reply = api_error(message);
+    error_reply.code = error["code"].as_str().map(str::to_owned);
+    Error::Api(Box::new(error_reply))
+}
+
+fn not_an_answer(message: String) -> Error {
+    Error::Api(Box::new(api_error(message)))
+}
+
+/// An error that came with HTTP 200.
+fn api_error(message: String) -> ApiError {
+    ApiError {
+        kind: ApiErrorKind::Other,
+        provider: NAME,
+        status: Some(200),
+        code: None,
+        message,
+        request_id: None,
+        retry_after: None,
+        body: None,
+    }
+}
+
+fn usage(usage: &Value) -> Option<Usage> {
+    let count = |value: &Value| value.as_u64().unwrap_or(0);
+    usage.is_object().then(|| Usage {
+        input_tokens: count(&usage["input_tokens"]),
+        cached_tokens: count(&usage["input_tokens_details"]["cached_tokens"]),
+        output_tokens: count(&usage["output_tokens"]),
+        reasoning_tokens: count(&usage["output_tokens_details"]["reasoning_tokens"]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn message(text: &str, phase: Value) -> Value {
+        json!({"type": "message", "role": "assistant", "phase": phase, "content": [{"type": "output_text", "text": text}]})
+    }
+
+    fn text(output: Value) -> String {
+        read(&json!({"status": "completed", "output": output}), &Reading::default()).unwrap().text
+    }
+
+    #[test]
+    fn the_answer_is_all_final_text_and_nothing_else() {
+        assert_eq!(text(json!([{"type": "reasoning", "summary": []}, message("a", Value::Null), message("b", Value::Null)])), "ab");
+        assert_eq!(text(json!([message("hm", json!("commentary")), message("a", json!("final_answer"))])), "a");
+        assert_eq!(text(json!([{"type": "message", "content": null}, message("", Value::Null), 7, {"type": "new"}])), "");
+    }
+
+    fn kind(body: Value) -> OutputErrorKind {
+        match read(&body, &Reading::default()) {
+            Err(Error::Output(error)) => error.kind,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_reply_without_text_says_why() {
+        let refusal = json!([{"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}]);
+        assert_eq!(kind(json!({"status": "completed", "output": refusal})), OutputErrorKind::Refusal);
+        assert_eq!(kind(json!({"status": "completed", "output": null})), OutputErrorKind::NoText);
+        let cut = json!({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "output": [{"type": "reasoning"}]});
+        assert_eq!(kind(cut), OutputErrorKind::Truncated);
+        let filtered = json!({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}, "output": [message("x", Value::Null)]});
+        assert_eq!(kind(filtered), OutputErrorKind::ContentFilter);
+    }
+
+    #[test]
+    fn a_cut_text_is_a_value_and_a_failed_200_is_an_error() {
+        let cut = json!({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "output": [message("half", Value::Null)]});
+        assert_eq!(read(&cut, &Reading::default()).unwrap().finish_reason, FinishReason::Length);
+        for body in [
+            json!({"status": "failed", "error": {"code": "server_error", "message": "boom"}, "output": []}),
+            json!({"status": "queued"}),
+            json!({}),
+            json!([1]),
+        ] {
+            assert!(matches!(read(&body, &Reading::default()), Err(Error::Api(_))), "{body}");
+        }
+    }
+}

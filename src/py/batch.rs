@@ -1,0 +1,196 @@
+//! Batches: a job at the provider, and its results.
+
+use super::client::Usage;
+use super::errors::{configuration, instance, to_py};
+use super::runtime::{self, Ended};
+use crate::batch::plan::Written;
+use crate::batch::run::{self, Step};
+use crate::batch::{collect, run::Batch as CoreBatch};
+use crate::client::{Call, Client};
+use crate::providers::{Job, JobOptions};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long Ctrl-C waits for the answer to a create that is on its way.
+const CREATE_GRACE: Duration = Duration::from_secs(10);
+
+#[pyclass(frozen, module = "llmbackend._core")]
+pub struct Batch {
+    core: Arc<CoreBatch>,
+}
+
+/// What a look at a job saw: normalized state, raw state, and the provider's counts: total, done, failed.
+type Look = (&'static str, String, (u64, u64, u64));
+
+fn look_of(job: &Job) -> Look {
+    (job.state.name(), job.raw_state.clone(), (job.counts.total, job.counts.done, job.counts.failed))
+}
+
+impl Batch {
+    /// Uploads `rows` and makes a job of them.
+    pub fn submit(py: Python<'_>, client: Arc<Client>, call: Call, rows: Written<File>, options: JobOptions) -> PyResult<Self> {
+        let rows = Written { out: Arc::new(rows.out), ids: rows.ids, bytes: rows.bytes };
+        let (uploader, file) = (client.clone(), rows.out.clone());
+        let input = runtime::wait(py, |transport| async move { run::upload(&uploader, &transport, file, rows.bytes).await })?;
+        let input = input.map_err(to_py)?;
+        let (creator, source) = (client.clone(), input.clone());
+        let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport| async move {
+            run::create(&creator, &transport, &source, &options).await
+        })?;
+        match ended {
+            Ended::InTime(job) => {
+                let job = job.map_err(to_py)?;
+                Ok(Self { core: Arc::new(CoreBatch::created(client, call, job, rows)) })
+            }
+            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, answer, &input)),
+        }
+    }
+
+    pub fn open(client: Arc<Client>, call: Call, id: &str) -> PyResult<Self> {
+        let id = id.trim();
+        if id.is_empty() {
+            return Err(configuration("batch_id is empty; it is what batch.id was"));
+        }
+        Ok(Self { core: Arc::new(CoreBatch::open(client, call, id.to_owned())) })
+    }
+}
+
+/// Tells on an interrupt what became of the job that was being created.
+fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<crate::Result<Job>>, input: &str) -> PyErr {
+    let note = match answer {
+        Some(Ok(job)) => format!("llmbackend: the batch was created: {}. It runs on; get it by this id, or cancel it.", job.id),
+        Some(Err(error)) => format!("llmbackend: the batch was not created: {error}"),
+        None => format!(
+            "llmbackend: it is not known whether the batch was created; look for one with the input file {input} before \
+             you submit these prompts again."
+        ),
+    };
+    // Python 3.10 has no notes; there the interrupt's own text has to tell.
+    let value = interrupt.value(py);
+    let told = value.call_method1("add_note", (note.as_str(),)).or_else(|_| {
+        let args = PyTuple::new(py, [note.as_str()])?;
+        value.setattr("args", args).map(|()| value.clone().into_any())
+    });
+    told.err().unwrap_or(interrupt)
+}
+
+#[pymethods]
+impl Batch {
+    #[getter]
+    fn id(&self) -> &str {
+        &self.core.id
+    }
+
+    /// The state now: (normalized, raw, (total, done, failed)).
+    fn look(&self, py: Python<'_>) -> PyResult<Look> {
+        let core = self.core.clone();
+        let job = runtime::wait(py, |transport| async move { core.look(&transport).await })?;
+        Ok(look_of(&job.map_err(to_py)?))
+    }
+
+    /// Looks every `poll_interval` seconds until a terminal state, for at most `timeout` seconds; `on_look` gets what each
+    /// look saw.
+    #[pyo3(signature = (poll_interval, timeout, on_look))]
+    fn wait(&self, py: Python<'_>, poll_interval: f64, timeout: Option<f64>, on_look: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let poll_interval = seconds("poll_interval", poll_interval)?;
+        let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
+        let mut waiter = self.core.clone().waiter(poll_interval, timeout);
+        loop {
+            let (still, step) = runtime::wait(py, |transport| async move {
+                let step = waiter.step(&transport).await;
+                (waiter, step)
+            })?;
+            waiter = still;
+            match step.map_err(to_py)? {
+                Step::Finished => return Ok(()),
+                Step::Looked(job) => {
+                    if let Some(on_look) = &on_look {
+                        on_look.call1(look_of(&job))?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the provider to stop it; the state after that.
+    fn cancel(&self, py: Python<'_>) -> PyResult<Look> {
+        let core = self.core.clone();
+        let job = runtime::wait(py, |transport| async move { core.cancel(&transport).await })?;
+        Ok(look_of(&job.map_err(to_py)?))
+    }
+
+    /// Downloads the results and puts them in order.
+    fn results(&self, py: Python<'_>) -> PyResult<Results> {
+        let core = self.core.clone();
+        let results = runtime::wait(py, |transport| async move { core.results(&transport).await })?;
+        Ok(Results { core: results.map_err(to_py)?, batch: self.core.clone() })
+    }
+
+    /// The error that says, in the provider's words, why there are no results.
+    fn failure<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let core = self.core.clone();
+        let job = runtime::wait(py, |transport| async move { core.look(&transport).await })?;
+        instance(py, self.core.failure(&job.map_err(to_py)?))
+    }
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    // A time beyond what a Duration holds is forever.
+    match Duration::try_from_secs_f64(value) {
+        Ok(duration) => Ok(duration),
+        Err(_) if value > 0.0 => Ok(Duration::MAX),
+        Err(_) => Err(configuration(format!("{name} must be a number of seconds of 0 or more, not {value}"))),
+    }
+}
+
+/// The results of a batch, in the order of its inputs.
+#[pyclass(frozen, module = "llmbackend._core")]
+pub struct Results {
+    core: Arc<collect::Results>,
+    batch: Arc<CoreBatch>,
+}
+
+#[pymethods]
+impl Results {
+    fn __len__(&self) -> usize {
+        self.core.len() as usize
+    }
+
+    /// What the caller should know about them.
+    fn warnings(&self) -> Vec<String> {
+        self.core.warnings()
+    }
+
+    fn custom_id(&self, index: u64) -> String {
+        self.core.custom_id(index)
+    }
+
+    /// The outcomes of up to `count` inputs from `start` on: tuples of status, text, error, usage and finish reason.
+    fn read<'py>(&self, py: Python<'py>, start: u64, count: u64) -> PyResult<Bound<'py, PyList>> {
+        let end = start.saturating_add(count).min(self.core.len());
+        let outcomes = py.detach(|| {
+            let mut buffer = Vec::new();
+            let read = |index| self.core.outcome(&self.batch.client, &self.batch.call, index, &mut buffer);
+            (start..end).map(read).collect::<crate::Result<Vec<_>>>()
+        });
+        let list = PyList::empty(py);
+        for outcome in outcomes.map_err(to_py)? {
+            list.append(to_tuple(py, outcome)?)?;
+        }
+        Ok(list)
+    }
+}
+
+fn to_tuple(py: Python<'_>, outcome: collect::Outcome) -> PyResult<Bound<'_, PyTuple>> {
+    let status = outcome.status.name();
+    match outcome.result {
+        Ok(generation) => {
+            let usage = generation.usage.map(Usage);
+            (status, generation.text, py.None(), usage, generation.finish_reason.name()).into_pyobject(py)
+        }
+        Err(error) => (status, py.None(), instance(py, error)?, py.None(), py.None()).into_pyobject(py),
+    }
+}

@@ -1,0 +1,274 @@
+//! Single calls.
+
+use super::batch::Batch;
+use super::errors::{class_named, configuration, to_py};
+use super::json::{lone_surrogate, to_json, to_map, to_number};
+use super::schema::Schema;
+use super::{inputs, runtime, text};
+use crate::batch::ids::RowIds;
+use crate::client::Call;
+use crate::generation::{Generation, GenerationConfig, Prompt, messages};
+use crate::providers::settings::Settings;
+use crate::providers::{self, JobOptions, Notice};
+use crate::{client, suggest};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The names of the remote providers.
+#[pyfunction]
+pub fn provider_names() -> Vec<&'static str> {
+    providers::names()
+}
+
+/// One sentence for an unknown name: what it was, the nearest known one, and all that are known.
+#[pyfunction]
+pub fn unknown_name(what: &str, name: &str, known: Vec<String>) -> String {
+    suggest::unknown(what, name, &known.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A remote provider and a model.
+#[pyclass(frozen, module = "llmbackend._core")]
+pub struct Client {
+    core: Arc<client::Client>,
+    /// What was warned about already.
+    warned: Mutex<HashSet<&'static str>>,
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    fn new(provider: &str, model: &str, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let settings = Settings::new(to_map(options, "options")?, |name| std::env::var(name).ok());
+        let core = client::Client::open(provider, model, settings).map_err(to_py)?;
+        Ok(Self { core: Arc::new(core), warned: Mutex::default() })
+    }
+
+    /// One answer, now.
+    #[pyo3(signature = (input, config, schema))]
+    fn generate(&self, py: Python<'_>, input: &Bound<'_, PyAny>, config: Config<'_>, schema: Option<&Schema>) -> PyResult<Reply> {
+        let mut config = config.read()?;
+        let given = prompt(input)?;
+        let prompt = config.take_conversation().map_err(to_py)?.unwrap_or(given);
+        let call = self.prepare(py, &config, None, schema)?;
+        let core = self.core.clone();
+        let generation = runtime::wait(py, |transport| async move { core.generate(&transport, &call, &prompt).await })?;
+        Ok(Reply { generation: generation.map_err(to_py)? })
+    }
+
+    /// Writes the rows of a batch, uploads them and creates the job; None if there are no inputs.
+    #[pyo3(signature = (inputs, config, schema, options))]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        inputs: &Bound<'_, PyAny>,
+        config: Config<'_>,
+        schema: Option<&Schema>,
+        options: BatchOptions<'_>,
+    ) -> PyResult<Option<Batch>> {
+        let mut config = config.read()?;
+        let conversations = config.take_conversations().map_err(to_py)?;
+        let system = options.system.as_ref().map(|system| super::json::to_text(system, "batch_options[\"system\"]")).transpose()?;
+        let custom_ids = options.custom_ids()?;
+        let call = self.prepare(py, &config, system.as_deref(), schema)?;
+        let job = JobOptions {
+            display_name: options.display_name,
+            completion_window: options.completion_window,
+            stop: call.reading().stop.clone(),
+        };
+        self.core.provider.batches().check(&job).map_err(to_py)?;
+        let rows = inputs::write(py, &self.core, &call, inputs, conversations, custom_ids)?;
+        if rows.ids.is_empty() {
+            return Ok(None);
+        }
+        Batch::submit(py, self.core.clone(), call, rows, job).map(Some)
+    }
+
+    /// The handle of a batch that exists.
+    #[pyo3(signature = (batch_id, schema))]
+    fn open_batch(&self, py: Python<'_>, batch_id: &str, schema: Option<&Schema>) -> PyResult<Batch> {
+        let call = self.prepare(py, &GenerationConfig::default(), None, schema)?;
+        Batch::open(self.core.clone(), call, batch_id)
+    }
+}
+
+impl Client {
+    fn prepare(&self, py: Python<'_>, config: &GenerationConfig, system: Option<&str>, schema: Option<&Schema>) -> PyResult<Call> {
+        let schema = schema.map(|schema| schema.core.clone());
+        let call = self.core.prepare(config, system, schema).map_err(to_py)?;
+        self.warn(py, call.notices())?;
+        Ok(call)
+    }
+
+    /// Shows each kind of notice once.
+    fn warn(&self, py: Python<'_>, notices: &[Notice]) -> PyResult<()> {
+        for notice in notices {
+            if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(notice.key) {
+                let category = class_named(py, "UnsupportedParameterWarning")?;
+                PyErr::warn(py, &category, &CString::new(notice.message.as_str())?, 3)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn prompt(input: &Bound<'_, PyAny>) -> PyResult<Prompt> {
+    if let Ok(string) = input.cast::<PyString>() {
+        let text = text::to_string(string)?.map_err(|lone| lone_surrogate("input", lone.position))?;
+        return Ok(Prompt::Text(text));
+    }
+    if input.is_instance_of::<pyo3::types::PyList>() || input.is_instance_of::<pyo3::types::PyTuple>() {
+        return Ok(Prompt::Messages(messages(to_json(input, "input")?, "input").map_err(to_py)?));
+    }
+    Err(configuration(format!("input is a {}; a prompt is a str, or a list of messages", input.get_type().name()?)))
+}
+
+/// The fields of a `llmbackend.GenerationConfig`, whose values `_config.py` has checked.
+#[derive(FromPyObject)]
+pub struct Config<'py> {
+    temperature: Option<Bound<'py, PyAny>>,
+    top_p: Option<Bound<'py, PyAny>>,
+    max_tokens: Option<u64>,
+    seed: Option<i64>,
+    extra: Bound<'py, PyDict>,
+}
+
+impl Config<'_> {
+    fn read(&self) -> PyResult<GenerationConfig> {
+        let number = |value: &Option<Bound<'_, PyAny>>, place| value.as_ref().map(|value| to_number(value, place)).transpose();
+        Ok(GenerationConfig {
+            temperature: number(&self.temperature, "config.temperature")?,
+            top_p: number(&self.top_p, "config.top_p")?,
+            max_tokens: self.max_tokens,
+            seed: self.seed,
+            extra: to_map(&self.extra, "config.extra")?,
+        })
+    }
+}
+
+/// The fields of a `BatchOptions` of `_config.py`.
+#[derive(FromPyObject)]
+pub struct BatchOptions<'py> {
+    display_name: Option<String>,
+    completion_window: Option<String>,
+    custom_ids: Option<Vec<Bound<'py, PyString>>>,
+    system: Option<Bound<'py, PyString>>,
+}
+
+impl BatchOptions<'_> {
+    fn custom_ids(&self) -> PyResult<Option<RowIds>> {
+        let Some(names) = &self.custom_ids else { return Ok(None) };
+        let read = |(i, name): (usize, &Bound<'_, PyString>)| {
+            super::json::to_text(name, &format!("batch_options[\"custom_ids\"][{i}]")).map(String::into_boxed_str)
+        };
+        let names = names.iter().enumerate().map(read).collect::<PyResult<_>>()?;
+        RowIds::custom(names).map(Some).map_err(to_py)
+    }
+}
+
+/// What came back from a single call.
+#[pyclass(frozen, module = "llmbackend._core")]
+pub struct Reply {
+    generation: Generation,
+}
+
+#[pymethods]
+impl Reply {
+    /// The text; with a schema, the JSON text of the value.
+    #[getter]
+    fn text(&self) -> &str {
+        &self.generation.text
+    }
+
+    #[getter]
+    fn finish_reason(&self) -> &str {
+        self.generation.finish_reason.name()
+    }
+
+    #[getter]
+    fn usage(&self) -> Option<Usage> {
+        self.generation.usage.map(Usage)
+    }
+
+    #[getter]
+    fn model(&self) -> Option<&str> {
+        self.generation.model.as_deref()
+    }
+
+    #[getter]
+    fn id(&self) -> Option<&str> {
+        self.generation.id.as_deref()
+    }
+
+    /// The reply's body as it came.
+    #[getter]
+    fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.generation.raw)
+    }
+}
+
+/// Tokens, with one meaning on every provider: input includes what was cached, output includes reasoning.
+#[pyclass(frozen, eq, module = "llmbackend")]
+#[derive(PartialEq)]
+pub struct Usage(pub crate::generation::Usage);
+
+#[pymethods]
+impl Usage {
+    #[new]
+    #[pyo3(signature = (input_tokens=0, output_tokens=0, cached_tokens=0, reasoning_tokens=0))]
+    fn new(input_tokens: u64, output_tokens: u64, cached_tokens: u64, reasoning_tokens: u64) -> Self {
+        Self(crate::generation::Usage { input_tokens, cached_tokens, output_tokens, reasoning_tokens })
+    }
+
+    /// Tokens of the prompt, cached ones included.
+    #[getter]
+    fn input_tokens(&self) -> u64 {
+        self.0.input_tokens
+    }
+
+    /// The part of the input that was read from the provider's cache.
+    #[getter]
+    fn cached_tokens(&self) -> u64 {
+        self.0.cached_tokens
+    }
+
+    /// Tokens of the answer, reasoning included.
+    #[getter]
+    fn output_tokens(&self) -> u64 {
+        self.0.output_tokens
+    }
+
+    /// The part of the output that was reasoning.
+    #[getter]
+    fn reasoning_tokens(&self) -> u64 {
+        self.0.reasoning_tokens
+    }
+
+    /// Input and output.
+    #[getter]
+    fn total_tokens(&self) -> u64 {
+        self.0.total_tokens()
+    }
+
+    fn __add__(&self, other: &Self) -> Self {
+        let mut sum = self.0;
+        sum += other.0;
+        Self(sum)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> (Bound<'py, PyAny>, (u64, u64, u64, u64)) {
+        let usage = &self.0;
+        let fields = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens);
+        (py.get_type::<Self>().into_any(), fields)
+    }
+
+    fn __repr__(&self) -> String {
+        let usage = &self.0;
+        format!(
+            "Usage(input_tokens={}, output_tokens={}, cached_tokens={}, reasoning_tokens={})",
+            usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens
+        )
+    }
+}

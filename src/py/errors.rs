@@ -1,0 +1,78 @@
+//! The core's errors as the Python classes of `llmbackend.errors`.
+
+use crate::error::{ApiErrorKind, BatchErrorKind, Error, OutputErrorKind};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+/// The exception for `error`.
+pub fn to_py(error: Error) -> PyErr {
+    Python::attach(|py| instance(py, error).map(|value| PyErr::from_value(value)).unwrap_or_else(|failure| failure))
+}
+
+/// The exception for `error`, not raised.
+pub fn instance(py: Python<'_>, error: Error) -> PyResult<Bound<'_, PyAny>> {
+    let fields = PyDict::new(py);
+    let message = error.to_string();
+    let class = match error {
+        Error::Configuration(_) => "ConfigurationError",
+        Error::Schema { path, .. } => {
+            fields.set_item("path", path)?;
+            "SchemaError"
+        }
+        Error::Api(error) => {
+            fields.set_item("provider", error.provider)?;
+            fields.set_item("status", error.status)?;
+            fields.set_item("code", error.code)?;
+            fields.set_item("message", error.message)?;
+            fields.set_item("request_id", error.request_id)?;
+            fields.set_item("retry_after", error.retry_after.map(|wait| wait.as_secs_f64()))?;
+            fields.set_item("body", error.body)?;
+            match error.kind {
+                ApiErrorKind::Authentication => "AuthenticationError",
+                ApiErrorKind::PermissionDenied => "PermissionDeniedError",
+                ApiErrorKind::NotFound => "NotFoundError",
+                ApiErrorKind::InvalidRequest => "InvalidRequestError",
+                ApiErrorKind::RateLimit => "RateLimitError",
+                ApiErrorKind::QuotaExceeded => "QuotaExceededError",
+                ApiErrorKind::Server => "ServerError",
+                ApiErrorKind::Other => "APIError",
+            }
+        }
+        Error::Connection(error) if error.timed_out => "APITimeoutError",
+        Error::Connection(_) => "APIConnectionError",
+        Error::Output(error) => {
+            fields.set_item("text", error.text)?;
+            fields.set_item("response", error.response)?;
+            match error.kind {
+                OutputErrorKind::NoText => "OutputError",
+                OutputErrorKind::Refusal => "RefusalError",
+                OutputErrorKind::ContentFilter => "ContentFilterError",
+                OutputErrorKind::Truncated => "TruncatedError",
+                OutputErrorKind::Invalid => "InvalidOutputError",
+            }
+        }
+        Error::Batch { kind, batch_id, .. } => {
+            fields.set_item("batch_id", batch_id)?;
+            match kind {
+                BatchErrorKind::NotCompleted => "BatchNotCompletedError",
+                BatchErrorKind::Failed => "BatchFailedError",
+                BatchErrorKind::TimedOut => "BatchTimeoutError",
+                BatchErrorKind::Other => "BatchError",
+            }
+        }
+        Error::Disk(_) => "LLMBackendError",
+    };
+    class_named(py, class)?.call((message,), Some(&fields))
+}
+
+/// A class of `llmbackend.errors`.
+pub fn class_named<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || py.import("llmbackend.errors").map(Bound::unbind))?;
+    module.bind(py).getattr(name)
+}
+
+pub fn configuration(message: impl Into<String>) -> PyErr {
+    to_py(Error::configuration(message))
+}

@@ -1,0 +1,85 @@
+//! Python values to JSON, each mistake named by where it is.
+
+use super::errors::configuration;
+use super::text;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use serde_json::{Map, Number, Value};
+
+const DEEPEST: usize = 100;
+
+/// `value`, found at `place`, as JSON.
+pub fn to_json(value: &Bound<'_, PyAny>, place: &str) -> PyResult<Value> {
+    convert(value, place, 0)
+}
+
+fn convert(value: &Bound<'_, PyAny>, place: &str, depth: usize) -> PyResult<Value> {
+    if depth > DEEPEST {
+        return Err(configuration(format!("{place} is nested more than {DEEPEST} levels deep (or contains itself)")));
+    }
+    if value.is_none() {
+        return Ok(Value::Null);
+    }
+    if let Ok(flag) = value.cast::<PyBool>() {
+        return Ok(flag.is_true().into());
+    }
+    if let Ok(string) = value.cast::<PyString>() {
+        return Ok(Value::String(to_text(string, place)?));
+    }
+    if let Ok(dict) = value.cast::<PyDict>() {
+        return Ok(Value::Object(entries(dict, place, depth)?));
+    }
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let item = |(i, item): (usize, PyResult<Bound<'_, PyAny>>)| convert(&item?, &format!("{place}[{i}]"), depth + 1);
+        return value.try_iter()?.enumerate().map(item).collect();
+    }
+    to_number(value, place).map(Value::Number)
+}
+
+fn entries(dict: &Bound<'_, PyDict>, place: &str, depth: usize) -> PyResult<Map<String, Value>> {
+    let mut map = Map::with_capacity(dict.len());
+    for (key, value) in dict {
+        let Ok(key) = key.cast::<PyString>() else {
+            return Err(configuration(format!("{place} has the key {}, which is no str", key.repr()?)));
+        };
+        let key = to_text(key, place)?;
+        let inner = format!("{place}[\"{key}\"]");
+        map.insert(key, convert(&value, &inner, depth + 1)?);
+    }
+    Ok(map)
+}
+
+/// `dict`, found at `place`, as JSON.
+pub fn to_map(dict: &Bound<'_, PyDict>, place: &str) -> PyResult<Map<String, Value>> {
+    entries(dict, place, 0)
+}
+
+/// A number that JSON can hold.
+pub fn to_number(value: &Bound<'_, PyAny>, place: &str) -> PyResult<Number> {
+    if value.is_instance_of::<PyFloat>() {
+        let float: f64 = value.extract()?;
+        return Number::from_f64(float).ok_or_else(|| configuration(format!("{place} is {float}, which JSON cannot hold")));
+    }
+    // Whatever counts as an int, numpy's included.
+    let Ok(int) = value.call_method0("__index__") else {
+        let kind = value.get_type().name()?;
+        return Err(configuration(format!("{place} is a {kind}, which is no JSON value")));
+    };
+    let int = int.cast_into::<PyInt>()?;
+    if let Ok(int) = int.extract::<i64>() {
+        return Ok(int.into());
+    }
+    int.extract::<u64>().map(Number::from).map_err(|_| configuration(format!("{place} is an int of more than 64 bits")))
+}
+
+/// The str, found at `place`, as a Rust String.
+pub fn to_text(string: &Bound<'_, PyString>, place: &str) -> PyResult<String> {
+    text::to_string(string)?.map_err(|lone| lone_surrogate(place, lone.position))
+}
+
+pub fn lone_surrogate(place: &str, position: usize) -> PyErr {
+    configuration(format!(
+        "{place} has a lone surrogate at character {position}, which UTF-8 cannot hold. It is half of a character, often left by \
+         errors=\"surrogateescape\"; mend it with text.encode(\"utf-16\", \"surrogatepass\").decode(\"utf-16\", \"replace\")"
+    ))
+}

@@ -1,0 +1,297 @@
+//! The only file that opens a socket to a provider: one request out, one reply in. No retries here, no provider
+//! knowledge, and nothing from a header or a URL in an error's text, since these may hold a key.
+
+use crate::error::{ConnectionError, Error, Result};
+use crate::exchange::{Body, Headers, Method, Request, Response};
+use crate::jsonl::read_at;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const UPLOAD_CHUNK: usize = 256 * 1024;
+
+/// Whom to talk to, and how: what every request of a client has in common.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub provider: &'static str,
+    /// Without a trailing slash.
+    pub base_url: String,
+    pub headers: Vec<Header>,
+    /// Seconds of silence after which a request counts as lost.
+    pub timeout: Duration,
+    pub max_retries: u32,
+}
+
+#[derive(Clone)]
+pub struct Header {
+    pub name: String,
+    pub value: String,
+    /// A credential: kept out of every message.
+    pub secret: bool,
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = if self.secret { "***" } else { &self.value };
+        write!(f, "{}: {value}", self.name)
+    }
+}
+
+impl Endpoint {
+    /// `text` with every credential of this endpoint blacked out: servers like to quote keys.
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for header in self.headers.iter().filter(|header| header.secret) {
+            let key = header.value.strip_prefix("Bearer ").unwrap_or(&header.value);
+            if !key.is_empty() {
+                text = text.replace(key, "***");
+            }
+        }
+        text
+    }
+
+    fn failure(&self, message: String, timed_out: bool, sent: bool) -> Error {
+        Error::Connection(ConnectionError { provider: self.provider, message: self.redact(&message), timed_out, sent })
+    }
+}
+
+/// The connections of one process. Cheap to clone; must not outlive a fork (`py/runtime.rs` sees to that).
+#[derive(Clone)]
+pub struct Transport {
+    http: reqwest::Client,
+}
+
+impl Transport {
+    /// Builds the connection pool; must be called inside a tokio runtime.
+    pub fn new() -> Result<Self> {
+        // Err only says that this process has a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("llmbackend/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .tcp_keepalive(Duration::from_secs(60))
+                // A redirect turns a POST into a GET and may lead a credential elsewhere: it is reported instead.
+                .redirect(reqwest::redirect::Policy::none())
+                // Ours to decide, request by request (retry.rs).
+                .retry(reqwest::retry::never())
+        };
+        let bundled_roots = || {
+            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|cert| reqwest::Certificate::from_der(cert).ok())
+        };
+        let http = builder()
+            .build()
+            // A machine without CA files.
+            .or_else(|_| builder().tls_certs_only(bundled_roots()).build())
+            .map_err(|error| Error::configuration(format!("no HTTP client can be built: {}", chain(&error))))?;
+        Ok(Self { http })
+    }
+
+    /// Sends `request` and reads the whole reply.
+    pub async fn send(&self, endpoint: &Endpoint, request: &Request) -> Result<Response> {
+        let watch = Watch::new(endpoint);
+        let reply = self.open(endpoint, request, &watch).await?;
+        let (status, headers) = (reply.status().as_u16(), headers(&reply));
+        let body = watch.read(reply.bytes()).await?;
+        Ok(Response { status, headers, body })
+    }
+
+    /// Sends `request` and saves the body of a success at the end of `file`, as it comes; if this fails half-way, what has
+    /// arrived stays there, and a second call with the same `download` goes on from it. An error reply is returned whole.
+    pub async fn download(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request,
+        file: &mut File,
+        download: &mut Download,
+    ) -> Result<Response> {
+        let watch = Watch::new(endpoint);
+        let mut request = request.clone();
+        // Compressed bytes could not be counted, and a download could not go on where it broke.
+        request.headers.push(("accept-encoding", "identity".into()));
+        if download.resumable && download.received > 0 {
+            request.headers.push(("range", format!("bytes={}-", download.received)));
+        }
+        let reply = self.open(endpoint, &request, &watch).await?;
+        let (status, headers) = (reply.status().as_u16(), headers(&reply));
+        if !matches!(status, 200 | 206) {
+            let body = watch.read(reply.bytes()).await?;
+            return Ok(Response { status, headers, body });
+        }
+        let goes_on = headers.get("content-range").is_some_and(|range| range.starts_with(&format!("bytes {}-", download.received)));
+        if status == 200 || !goes_on {
+            download.restart(file)?;
+            download.resumable = status == 200 && reply.content_length().is_some();
+            if status == 206 {
+                return Err(endpoint.failure("the server sent another part of the file than was asked for".into(), false, true));
+            }
+        }
+        let mut pieces = reply.bytes_stream();
+        while let Some(piece) = watch.read(async { pieces.next().await.transpose() }).await? {
+            file.write_all(&piece).map_err(|error| Error::disk("Saving a download", &error))?;
+            download.received += piece.len() as u64;
+        }
+        Ok(Response { status, headers, body: Bytes::new() })
+    }
+
+    async fn open(&self, endpoint: &Endpoint, request: &Request, watch: &Watch<'_>) -> Result<reqwest::Response> {
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Delete => reqwest::Method::DELETE,
+        };
+        let mut builder = self.http.request(method, format!("{}/{}", endpoint.base_url, request.path));
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        builder = match &request.body {
+            Body::Empty if request.method == Method::Post => builder.header("content-length", "0"),
+            Body::Empty => builder,
+            Body::Json(bytes) => builder.header("content-type", "application/json").body(bytes.clone()),
+            Body::File { content_type, head, file, length, tail } => builder
+                .header("content-type", content_type)
+                .header("content-length", head.len() as u64 + length + tail.len() as u64)
+                .body(watch.upload(head.clone(), file.clone(), *length, tail.clone())),
+        };
+        // `headers` replaces what is there: the client's own headers come last and win.
+        watch.read(builder.headers(header_map(endpoint)?).send()).await
+    }
+}
+
+/// How far a download has come.
+pub struct Download {
+    /// Where in the file it begins.
+    start: u64,
+    pub received: u64,
+    /// The length is known, so the bytes are those that the server counts.
+    resumable: bool,
+}
+
+impl Download {
+    /// A download that begins at `start` of a file, where the file ends now.
+    pub fn at(start: u64) -> Self {
+        Self { start, received: 0, resumable: false }
+    }
+
+    fn restart(&mut self, file: &mut File) -> Result<()> {
+        self.received = 0;
+        file.set_len(self.start)
+            .and_then(|()| file.seek(std::io::SeekFrom::Start(self.start)))
+            .map(|_| ())
+            .map_err(|error| Error::disk("Saving a download", &error))
+    }
+}
+
+fn header_map(endpoint: &Endpoint) -> Result<reqwest::header::HeaderMap> {
+    let mut map = reqwest::header::HeaderMap::with_capacity(endpoint.headers.len());
+    for header in &endpoint.headers {
+        let illegal = || Error::configuration(format!("the header '{}' has a name or a value that HTTP does not allow", header.name));
+        let name = reqwest::header::HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| illegal())?;
+        let mut value = reqwest::header::HeaderValue::from_str(&header.value).map_err(|_| illegal())?;
+        value.set_sensitive(header.secret);
+        map.insert(name, value);
+    }
+    Ok(map)
+}
+
+fn headers(reply: &reqwest::Response) -> Headers {
+    let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Headers(reply.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
+}
+
+/// Guards one request against silence. Bytes that go out count as life too: a slow upload is not a silent server.
+struct Watch<'e> {
+    endpoint: &'e Endpoint,
+    started: Instant,
+    /// Milliseconds from `started` to the last sign of life.
+    last_sign: Arc<AtomicU64>,
+}
+
+impl<'e> Watch<'e> {
+    fn new(endpoint: &'e Endpoint) -> Self {
+        Self { endpoint, started: Instant::now(), last_sign: Arc::default() }
+    }
+
+    /// Awaits the next thing from the server, for at most the timeout after the last sign of life.
+    async fn read<T>(&self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T> {
+        let mut next = std::pin::pin!(next);
+        self.last_sign.store(self.now(), Ordering::Relaxed);
+        loop {
+            let quiet = Duration::from_millis(self.now().saturating_sub(self.last_sign.load(Ordering::Relaxed)));
+            let Some(left) = self.endpoint.timeout.checked_sub(quiet).filter(|left| !left.is_zero()) else {
+                let message = format!(
+                    "no answer within {} s. The server may be busy; a larger `timeout` waits longer.",
+                    self.endpoint.timeout.as_secs_f64()
+                );
+                return Err(self.endpoint.failure(message, true, true));
+            };
+            if let Ok(result) = tokio::time::timeout(left, &mut next).await {
+                return result.map_err(|error| self.explain(error));
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn explain(&self, error: reqwest::Error) -> Error {
+        let sent = !(error.is_connect() || error.is_builder());
+        let timed_out = error.is_timeout();
+        let cause = chain(&error.without_url());
+        let message = if sent {
+            format!("the connection broke before the whole answer was here: {cause}")
+        } else {
+            format!("cannot connect to {}: {cause}. Check base_url and the network.", origin(&self.endpoint.base_url))
+        };
+        self.endpoint.failure(message, timed_out, sent)
+    }
+
+    /// The body of an upload, read from the disk piece by piece, so that a retry starts afresh.
+    fn upload(&self, head: Bytes, file: Arc<File>, length: u64, tail: Bytes) -> reqwest::Body {
+        let (started, last_sign) = (self.started, self.last_sign.clone());
+        let pieces = futures_util::stream::try_unfold(0u64, move |at| {
+            last_sign.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+            let piece = (at < length).then(|| read_piece(&file, at, length));
+            std::future::ready(piece.transpose().map(|piece| piece.map(|piece| (piece.clone(), at + piece.len() as u64))))
+        });
+        let once = |bytes: Bytes| futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(bytes)));
+        reqwest::Body::wrap_stream(once(head).chain(pieces).chain(once(tail)))
+    }
+}
+
+fn read_piece(file: &File, at: u64, length: u64) -> std::io::Result<Bytes> {
+    let mut piece = vec![0; UPLOAD_CHUNK.min((length - at) as usize)];
+    let read = read_at(file, &mut piece, at)?;
+    if read == 0 {
+        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the prepared file is shorter than it was"));
+    }
+    piece.truncate(read);
+    Ok(piece.into())
+}
+
+/// The scheme and host of a URL: all of it that is safe to show.
+fn origin(base_url: &str) -> String {
+    url::Url::parse(base_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+}
+
+/// An error and its causes, which is where reqwest keeps the interesting part.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
