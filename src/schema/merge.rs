@@ -147,36 +147,54 @@ fn flatten_within(
     Some(merged)
 }
 
-/// Whether no value can satisfy two of `branches` at once, so that "any of" says the same as "one of".
-/// `all_required` tells that the answer will hold every listed property.
-pub fn exclusive(root: &Value, branches: &[Value], all_required: bool) -> bool {
-    let flat: Option<Vec<_>> = branches.iter().map(|b| Some(flatten(root, b.as_object()?)?.0)).collect();
-    let Some(flat) = flat else { return false };
-    flat.iter().enumerate().all(|(i, a)| flat[..i].iter().all(|b| disjoint(a, b, all_required)))
+/// What a dialect makes of the objects that it sends.
+#[derive(Clone, Copy)]
+pub struct Objects {
+    /// The answer holds every listed property.
+    pub all_required: bool,
+    /// The answer holds no property that is not listed.
+    pub closed: bool,
 }
 
-fn disjoint(a: &Map<String, Value>, b: &Map<String, Value>, all_required: bool) -> bool {
+/// Whether an answer to one of `branches` can never fit another one too, so that "any of" says the same as "one of".
+pub fn exclusive(root: &Value, branches: &[Value], objects: Objects) -> bool {
+    let flat: Option<Vec<_>> = branches.iter().map(|b| Some(flatten(root, b.as_object()?)?.0)).collect();
+    let Some(flat) = flat else { return false };
+    let pairs = flat.iter().enumerate().flat_map(|(i, a)| flat[..i].iter().map(move |b| (a, b)));
+    pairs.into_iter().all(|(a, b)| {
+        differ(a, b).unwrap_or_else(|| object_misfits(a, b, objects) && object_misfits(b, a, objects))
+    })
+}
+
+/// Whether two nodes differ in their values or types; `None` if that tells nothing, as both want objects.
+fn differ(a: &Map<String, Value>, b: &Map<String, Value>) -> Option<bool> {
     if let (Some(x), Some(y)) = (literals(a), literals(b)) {
-        return !x.iter().any(|v| y.contains(v));
+        return Some(!x.iter().any(|v| y.contains(v)));
     }
     let (x, y) = (possible_types(a), possible_types(b));
-    if !x.is_empty() && !y.is_empty() && !x.iter().any(|t| y.iter().any(|u| narrower(t, u).is_some())) {
-        return true;
+    if x == ["object"] && y == ["object"] {
+        return None;
     }
-    let tagged = |node: &Map<String, Value>, name: &str| {
-        all_required || node.get("required").and_then(Value::as_array).is_some_and(|r| r.iter().any(|v| v == name))
+    let overlap = x.iter().any(|t| y.iter().any(|u| narrower(t, u).is_some()));
+    Some(!x.is_empty() && !y.is_empty() && !overlap)
+}
+
+/// Whether no object that answers `sent` fits `other` as the caller wrote it: a tag has another value, or a property that
+/// `other` requires cannot be there.
+fn object_misfits(sent: &Map<String, Value>, other: &Map<String, Value>, objects: Objects) -> bool {
+    let requires = |node: &Map<String, Value>, name: &str| {
+        node.get("required").and_then(Value::as_array).is_some_and(|list| list.iter().any(|v| v == name))
     };
-    let properties = |node: &Map<String, Value>| node.get("properties").and_then(Value::as_object).cloned();
-    let (Some(p), Some(q)) = (properties(a), properties(b)) else { return false };
-    x == ["object"]
-        && y == ["object"]
-        && p.iter().any(|(name, schema)| {
-            let tags = q.get(name).and_then(Value::as_object).and_then(literals);
-            let ours = schema.as_object().and_then(literals);
-            tagged(a, name)
-                && tagged(b, name)
-                && matches!((ours, tags), (Some(s), Some(t)) if !s.iter().any(|v| t.contains(v)))
-        })
+    let properties = |node: &Map<String, Value>| node.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let (ours, theirs) = (properties(sent), properties(other));
+    let mut names = theirs.keys().chain(ours.keys());
+    names.any(|name| {
+        let missing = objects.closed && requires(other, name) && !ours.contains_key(name);
+        let values = |map: &Map<String, Value>| map.get(name).and_then(Value::as_object).and_then(literals);
+        let certain = ours.contains_key(name) && (objects.all_required || requires(sent, name));
+        let tagged = matches!((values(&ours), values(&theirs)), (Some(x), Some(y)) if !x.iter().any(|v| y.contains(v)));
+        missing || (certain && tagged)
+    })
 }
 
 fn literals(node: &Map<String, Value>) -> Option<Vec<Value>> {
@@ -223,4 +241,70 @@ pub fn implied_type(node: &Map<String, Value>) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The keywords that bind only values of one type.
+fn keywords_of(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "string" => &["pattern", "format", "minLength", "maxLength", "contentEncoding", "contentMediaType", "contentSchema"],
+        "number" | "integer" => &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
+        "array" => &[
+            "items", "prefixItems", "additionalItems", "unevaluatedItems", "minItems", "maxItems", "uniqueItems", "contains",
+            "minContains", "maxContains",
+        ],
+        "object" => &[
+            "properties", "required", "additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames",
+            "minProperties", "maxProperties", "dependentRequired", "dependentSchemas", "dependencies",
+        ],
+        _ => &[],
+    }
+}
+
+/// `type: [a, b]` as `anyOf`, each branch with the keywords of its type; the rest stays beside it. `None` if the node has
+/// no such list, or an `anyOf` of its own. A list of one type becomes that type.
+pub fn split_types(node: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let kinds: Vec<&str> = node.get("type")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    if let [only] = kinds[..] {
+        let mut node = node.clone();
+        node.insert("type".to_owned(), only.into());
+        return Some(node);
+    }
+    if node.contains_key("anyOf") {
+        return None;
+    }
+    let branch = |kind: &&str| {
+        let mut branch = Map::from_iter([("type".to_owned(), Value::from(*kind))]);
+        let own = node.iter().filter(|(key, _)| keywords_of(kind).contains(&key.as_str()));
+        branch.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+        Value::Object(branch)
+    };
+    let branches: Value = kinds.iter().map(branch).collect();
+    let claimed = |key: &str| kinds.iter().any(|kind| keywords_of(kind).contains(&key));
+    let mut split = Map::new();
+    for (key, value) in node.iter().filter(|(key, _)| !claimed(key)) {
+        if key == "type" {
+            split.insert("anyOf".to_owned(), branches.clone());
+        } else {
+            split.insert(key.clone(), value.clone());
+        }
+    }
+    Some(split)
+}
+
+/// Properties beside `anyOf`, merged into each of its branches: closing an object apart from its alternatives would leave
+/// nothing that fits both. `None` where they do not merge.
+pub fn distribute(root: &Value, node: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let aside = |key: &str| is_annotation(key) || matches!(key, "$defs" | "definitions" | "anyOf");
+    let base: Map<String, Value> =
+        node.iter().filter(|(key, _)| !aside(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let branches: Option<Vec<Value>> = node
+        .get("anyOf")?
+        .as_array()?
+        .iter()
+        .map(|branch| Some(conjunction(&base, &flatten(root, branch.as_object()?)?.0)?.into()))
+        .collect();
+    let mut spread: Map<String, Value> =
+        node.iter().filter(|(key, _)| aside(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    spread.insert("anyOf".to_owned(), branches?.into());
+    Some(spread)
 }

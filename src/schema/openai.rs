@@ -55,6 +55,7 @@ const INEXPRESSIBLE: [&str; 11] = [
     "$recursiveRef",
 ];
 const TYPES: [&str; 7] = ["string", "number", "integer", "boolean", "object", "array", "null"];
+const OBJECTS: merge::Objects = merge::Objects { all_required: true, closed: true };
 /// Inlining references may multiply a schema; past this many nodes references stay and lose their siblings instead.
 const NODE_BUDGET: usize = 20_000;
 
@@ -69,7 +70,7 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
         nodes: 0,
     };
     let mut schema = strict.normalize(root, "")?;
-    repair_references(&mut schema);
+    refs::follow_any_of(&mut schema);
     if let Some(Value::String(text)) = schema.get("$ref") {
         refs::resolve(&schema, text, "")?;
     }
@@ -97,18 +98,6 @@ fn loose_reason(why: &str) -> String {
     format!("{why}; the schema is sent with strict: false, so OpenAI takes all of it as a hint and only local validation enforces it")
 }
 
-/// References through a `oneOf` that has become an `anyOf`.
-fn repair_references(schema: &mut Value) {
-    let whole = schema.clone();
-    refs::walk_mut(schema, &mut |node| {
-        if let Some(Value::String(text)) = node.get_mut("$ref") {
-            if refs::lookup(&whole, text).is_none() {
-                *text = text.replace("/oneOf/", "/anyOf/");
-            }
-        }
-    });
-}
-
 /// The caller's schema as it is, but for what even `strict: false` wants: `anyOf` for `oneOf`, an object at the root.
 fn loose(root: &Value) -> Result<(Value, bool), SchemaError> {
     let mut schema = match root {
@@ -127,11 +116,11 @@ fn loose(root: &Value) -> Result<(Value, bool), SchemaError> {
     };
     refs::walk_mut(&mut schema, &mut |node| {
         if node.contains_key("oneOf") && !node.contains_key("anyOf") {
-            *node = renamed(node, "oneOf", "anyOf");
+            *node = refs::renamed(node, "oneOf", "anyOf");
             node.shift_remove("discriminator");
         }
     });
-    repair_references(&mut schema);
+    refs::follow_any_of(&mut schema);
     if let Value::Object(node) = &mut schema {
         if !node.contains_key("type") && node.contains_key("properties") && !node.contains_key("anyOf") {
             node.insert("type".to_owned(), json!("object"));
@@ -139,10 +128,6 @@ fn loose(root: &Value) -> Result<(Value, bool), SchemaError> {
     }
     let wrapped = !is_object_root(&schema);
     Ok((if wrapped { wrap(schema) } else { schema }, wrapped))
-}
-
-pub fn renamed(node: &Node, from: &str, to: &str) -> Node {
-    node.iter().map(|(k, v)| (if k == from { to.to_owned() } else { k.clone() }, v.clone())).collect()
 }
 
 struct Strict<'a> {
@@ -306,10 +291,10 @@ impl Strict<'_> {
             return Err(SchemaError::new(path, message));
         }
         let branches = node.get("oneOf").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        if !merge::exclusive(self.root, branches, true) {
+        if !merge::exclusive(self.root, branches, OBJECTS) {
             self.dropped.add(path, "oneOf", "sent as 'anyOf': OpenAI does not check that only one branch fits");
         }
-        Ok(renamed(node, "oneOf", "anyOf"))
+        Ok(refs::renamed(node, "oneOf", "anyOf"))
     }
 
     fn normalize_named(&mut self, node: &mut Node, key: &str, path: &str) -> Result<(), SchemaError> {

@@ -6,6 +6,7 @@
 use super::SchemaError;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 
 /// Keywords whose value is one schema. (`items` may also be a list: the tuple form of older drafts.)
 const ONE: [&str; 12] = [
@@ -181,9 +182,73 @@ pub fn check_depth(schema: &Value) -> Result<(), SchemaError> {
     Ok(())
 }
 
+/// `definitions` at the root, the older drafts' word, as `$defs`, and the references to it. A name that both have is left.
+pub fn with_defs(root: &Value) -> Value {
+    let mut root = root.clone();
+    let Value::Object(node) = &mut root else { return root };
+    let Some(Value::Object(old)) = node.get("definitions").cloned() else { return root };
+    let taken = node.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
+    if old.keys().any(|name| taken.contains_key(name)) {
+        return root;
+    }
+    if taken.is_empty() {
+        node.shift_remove("$defs");
+        *node = renamed(node, "definitions", "$defs");
+    } else {
+        node.shift_remove("definitions");
+        node.insert("$defs".to_owned(), taken.into_iter().chain(old).collect());
+    }
+    walk_mut(&mut root, &mut |node| {
+        if let Some(Value::String(text)) = node.get_mut("$ref") {
+            if let Some(name) = text.strip_prefix("#/definitions/") {
+                *text = format!("#/$defs/{name}");
+            }
+        }
+    });
+    root
+}
+
+/// `node` with one key renamed in its place.
+pub fn renamed(node: &Map<String, Value>, from: &str, to: &str) -> Map<String, Value> {
+    node.iter().map(|(k, v)| (if k == from { to.to_owned() } else { k.clone() }, v.clone())).collect()
+}
+
+/// Mends references that led through a `oneOf` which has become an `anyOf`.
+pub fn follow_any_of(schema: &mut Value) {
+    let whole = schema.clone();
+    walk_mut(schema, &mut |node| {
+        if let Some(Value::String(text)) = node.get_mut("$ref") {
+            if lookup(&whole, text).is_none() {
+                *text = text.replace("/oneOf/", "/anyOf/");
+            }
+        }
+    });
+}
+
+/// The innermost property around a place: the object's own pointer and the property's name.
+pub fn property_around(place: &str) -> Option<(String, String)> {
+    let tokens: Vec<&str> = place.split('/').skip(1).collect();
+    let mut found = None;
+    let mut i = 0;
+    while i < tokens.len() {
+        let named = NAMED.contains(&tokens[i]) && i + 1 < tokens.len();
+        if named && tokens[i] == "properties" {
+            let name = tokens[i + 1].replace("~1", "/").replace("~0", "~");
+            found = Some((tokens[..i].iter().map(|t| format!("/{t}")).collect(), name));
+        } else if named {
+            found = None;
+        }
+        let indexed = LIST.contains(&tokens[i]) && tokens.get(i + 1).is_some_and(|t| t.parse::<usize>().is_ok());
+        i += if named || indexed { 2 } else { 1 };
+    }
+    found
+}
+
 /// Every reference of a schema: where it stands and where it leads.
 pub struct References {
     edges: Vec<(String, String)>,
+    /// For each target, the targets of the references inside it.
+    onward: HashMap<String, Vec<String>>,
 }
 
 impl References {
@@ -202,29 +267,56 @@ impl References {
         });
         match failed {
             Some(error) => Err(error),
-            None => Ok(Self { edges }),
+            None => Ok(Self::from_edges(edges)),
         }
     }
 
-    /// Whether the schema at `from`, or anything it refers to, contains the place `to`.
-    pub fn reaches(&self, from: &str, to: &str) -> bool {
-        let mut open = vec![from];
-        let mut seen: Vec<&str> = Vec::new();
+    fn from_edges(edges: Vec<(String, String)>) -> Self {
+        let mut onward: HashMap<String, Vec<String>> =
+            edges.iter().map(|(_, target)| (target.clone(), Vec::new())).collect();
+        for (place, target) in &edges {
+            // Everything around the place that is a target itself: walk outwards.
+            let mut around = Some(place.as_str());
+            while let Some(at) = around {
+                if let Some(targets) = onward.get_mut(at).filter(|targets| !targets.contains(target)) {
+                    targets.push(target.clone());
+                }
+                around = at.rsplit_once('/').map(|(outer, _)| outer);
+            }
+        }
+        Self { edges, onward }
+    }
+
+    /// All targets that references inside `pointer` lead to, at any remove.
+    fn reachable<'a>(&'a self, pointer: &str) -> HashSet<&'a str> {
+        let inside = |at: &str| -> Vec<&'a str> {
+            match self.onward.get(at) {
+                Some(targets) => targets.iter().map(String::as_str).collect(),
+                None => self.edges.iter().filter(|(p, _)| encloses(at, p)).map(|(_, t)| t.as_str()).collect(),
+            }
+        };
+        let mut open = inside(pointer);
+        let mut seen = HashSet::new();
         while let Some(at) = open.pop() {
-            if encloses(at, to) {
-                return true;
+            if seen.insert(at) {
+                open.extend(inside(at));
             }
-            if seen.contains(&at) {
-                continue;
-            }
-            seen.push(at);
-            open.extend(self.edges.iter().filter(|(place, _)| encloses(at, place)).map(|(_, target)| target.as_str()));
         }
-        false
+        seen
     }
 
-    /// The references that lead back to a schema around themselves: the recursive ones.
-    pub fn recursive(&self) -> impl Iterator<Item = &(String, String)> {
-        self.edges.iter().filter(|(place, target)| self.reaches(target, place))
+    /// Whether the schema at `pointer` contains itself.
+    pub fn is_recursive(&self, pointer: &str) -> bool {
+        self.reachable(pointer).iter().any(|target| encloses(target, pointer))
+    }
+
+    /// The references that lead back to a schema around themselves: place and target.
+    pub fn recursive(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut known: HashMap<&str, HashSet<&str>> = HashMap::new();
+        self.edges.iter().filter_map(move |(place, target)| {
+            let beyond = known.entry(target).or_insert_with(|| self.reachable(target));
+            let back = encloses(target, place) || beyond.iter().any(|t| encloses(t, place));
+            back.then_some((place.as_str(), target.as_str()))
+        })
     }
 }
