@@ -49,9 +49,10 @@ class Sandbox:
 
         Raises ConfigurationError for a spec that cannot be read; it lists the known names.
         """
+        _check("a fault", spec, (str,), "a str")
         try:
             self._core.fault(spec)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ConfigurationError(str(error)) from None
 
     def clear_faults(self) -> None:
@@ -95,9 +96,37 @@ def sandbox(
 
     Raises ConfigurationError for an argument that is wrong, OSError if the port is taken or the folder unusable.
     """
+    specs = _specs(faults)
+    _check("speed", speed, (int, float), "a number")
+    _check("host", host, (str,), "a str")
+    _check("directory", directory, (str, type(None)), "a path")
+    _check_range("port", port, 65_535)
+    _check_range("seed", seed, 2**64 - 1)
+    try:
+        return Sandbox(_core.Sandbox(host, port, directory, speed, specs, seed))
+    except (ValueError, OverflowError) as error:
+        raise ConfigurationError(f"sandbox: {error}") from None
+
+
+def _specs(faults: Iterable[str]) -> list[str]:
     if isinstance(faults, str):
         raise ConfigurationError(f"faults must be a list of fault specs, not the str {faults!r}: write [{faults!r}]")
     try:
-        return Sandbox(_core.Sandbox(host, port, directory, speed, list(faults), seed))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigurationError(f"sandbox: {error}") from None
+        specs = list(faults)
+    except TypeError:
+        raise ConfigurationError(f"faults must be a list of fault specs, not {faults!r}") from None
+    for spec in specs:
+        _check("each of faults", spec, (str,), "a str")
+    return specs
+
+
+def _check(name: str, value: object, kinds: tuple[type, ...], words: str) -> None:
+    is_path = words == "a path" and hasattr(value, "__fspath__")
+    if isinstance(value, bool) or not (isinstance(value, kinds) or is_path):
+        raise ConfigurationError(f"{name} must be {words}, not {value!r}")
+
+
+def _check_range(name: str, value: int, most: int) -> None:
+    _check(name, value, (int,), f"a whole number from 0 to {most}")
+    if not 0 <= value <= most:
+        raise ConfigurationError(f"{name} must be a whole number from 0 to {most}, not {value!r}")

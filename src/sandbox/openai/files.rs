@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::{Answer, ApiError, header, limit, list_page, query, validate};
+use crate::sandbox::Shared;
 use crate::sandbox::http::{self, Range};
 use crate::sandbox::multipart::{Event, Reader};
 use crate::sandbox::store::StoredFile;
-use crate::sandbox::Shared;
 
 const PURPOSES: [&str; 6] = [
     "assistants",
