@@ -576,6 +576,13 @@ def test_files_live_in_the_folder(tmp_path):
     assert (folder / file.id).exists()
 
 
+def test_the_temporary_folder_goes_with_the_interpreter(tmp_path):
+    code = "import llmbackend, os; box = llmbackend.sandbox(); print(len(os.listdir(os.environ['TMPDIR'])))"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=20)
+    assert (done.stdout.strip(), os.listdir(tmp_path)) == (b"1", [])
+
+
 def test_it_stops_with_open_connections():
     box = llmbackend.sandbox(faults=["stall@/v1/models"])
     client = openai.OpenAI(**box.options("openai"), max_retries=0, timeout=0.2)

@@ -20,7 +20,11 @@ class Sandbox:
     """A running sandbox; made by :func:`sandbox`. Leaving its ``with`` block, or :meth:`close`, stops it."""
 
     def __init__(self, core: _core.Sandbox) -> None:
+        import weakref
+
         self._core = core
+        # Also when the interpreter ends: the temporary folder must not outlive it.
+        weakref.finalize(self, core.close)
 
     def url(self, provider: str) -> str:
         """The base URL of a provider, as its SDK wants it.

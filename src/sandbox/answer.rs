@@ -2,54 +2,10 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
-use super::pattern;
-
-/// Spreads the bits of a number (splitmix64).
-pub fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// A number that stands for a text (FNV-1a, spread).
-pub fn hash(text: &str) -> u64 {
-    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    mix(text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
-}
-
-/// A stream of numbers that the seed decides.
-#[derive(Debug)]
-pub struct Dice {
-    state: u64,
-}
-
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice { state: seed }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(1);
-        mix(self.state)
-    }
-
-    /// A number below `limit`; 0 if that is 0.
-    pub fn below(&mut self, limit: usize) -> usize {
-        if limit == 0 {
-            0
-        } else {
-            (self.next() % limit as u64) as usize
-        }
-    }
-
-    /// A number in 0..1.
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
+use super::dice::{Dice, hash};
+use super::scalar;
 
 /// Tokens of a text: one for four characters, and one for what is left.
 pub fn tokens(text: &str) -> u64 {
@@ -65,8 +21,12 @@ pub fn first_chars(text: &str, limit: usize) -> &str {
 
 /// From this depth on lists get their least length and alternatives the branch that ends soonest.
 const SHALLOW: u32 = 4;
+
 /// A schema that demands endless depth ends here, with null.
 const DEPTH_LIMIT: u32 = 64;
+
+/// And so does one that demands a value of endless size.
+const SIZE_LIMIT: u32 = 50_000;
 const ENDLESS: u32 = u32::MAX;
 
 /// Makes values that fit one schema.
@@ -133,7 +93,7 @@ impl Sampler {
         }
         let below = |height: u32| height.saturating_add(1);
         let least_items = node.get("minItems").and_then(Value::as_u64).unwrap_or(0);
-        if types(node).iter().any(|kind| *kind == "null") {
+        if types(node).contains(&"null") {
             return 0;
         }
         if types(node).contains(&"array") {
@@ -155,7 +115,7 @@ impl Sampler {
     }
 
     fn value(&self, node: &Value, prompt: &str, dice: &mut Dice, depth: u32) -> Value {
-        if depth > DEPTH_LIMIT {
+        if depth > DEPTH_LIMIT || dice.step() > SIZE_LIMIT {
             return Value::Null;
         }
         if let Some(target) = node
@@ -184,11 +144,11 @@ impl Sampler {
         match kind(node, dice, depth) {
             "object" => self.object(node, prompt, dice, depth),
             "array" => self.array(node, prompt, dice, depth),
-            "integer" => integer(node, dice),
-            "number" => number(node, dice),
+            "integer" => scalar::integer(node, dice),
+            "number" => scalar::number(node, dice),
             "boolean" => Value::Bool(dice.below(2) == 1),
             "null" => Value::Null,
-            _ => Value::String(string(node, prompt, dice)),
+            _ => Value::String(scalar::string(node, prompt, dice)),
         }
     }
 
@@ -337,126 +297,6 @@ fn kind<'a>(node: &'a Value, dice: &mut Dice, depth: u32) -> &'a str {
     }
 }
 
-fn integer(node: &Value, dice: &mut Dice) -> Value {
-    let limit = |key: &str| node.get(key).and_then(Value::as_f64);
-    // i128 holds any bound that a JSON number can name exactly enough, and sums of such.
-    let step = limit("multipleOf").map_or(1, |step| step.abs().round().max(1.0) as i128);
-    let low = [
-        limit("minimum").map(|low| low.ceil() as i128),
-        limit("exclusiveMinimum").map(|low| low.floor() as i128 + 1),
-    ];
-    let high = [
-        limit("maximum").map(|high| high.floor() as i128),
-        limit("exclusiveMaximum").map(|high| high.ceil() as i128 - 1),
-    ];
-    let low = low.into_iter().flatten().max();
-    let high = high.into_iter().flatten().min();
-    let (low, high) = match (low, high) {
-        (Some(low), Some(high)) => (low, high),
-        (Some(low), None) => (low, low + 100 * step),
-        (None, Some(high)) => (high - 100 * step, high),
-        (None, None) => (0, 100 * step),
-    };
-    let first = low.div_euclid(step) + i128::from(low.rem_euclid(step) != 0);
-    let last = high.div_euclid(step).max(first);
-    let span = usize::try_from(last - first).unwrap_or(usize::MAX - 1);
-    let picked = (first + dice.below(span + 1) as i128) * step;
-    match i64::try_from(picked) {
-        Ok(picked) => picked.into(),
-        Err(_) => Number::from_f64(picked as f64).map_or(Value::Null, Value::Number),
-    }
-}
-
-fn number(node: &Value, dice: &mut Dice) -> Value {
-    let limit = |key: &str| node.get(key).and_then(Value::as_f64);
-    if limit("multipleOf").is_some_and(|step| step.fract() == 0.0) {
-        return integer(node, dice);
-    }
-    let over = limit("exclusiveMinimum").or(limit("minimum"));
-    let under = limit("exclusiveMaximum").or(limit("maximum"));
-    let (low, high) = match (over, under) {
-        (Some(low), Some(high)) => (low, high),
-        (Some(low), None) => (low, low + 100.0),
-        (None, Some(high)) => (high - 100.0, high),
-        (None, None) => (0.0, 100.0),
-    };
-    let mut picked = low + dice.fraction() * (high - low);
-    let rounded = (picked * 100.0).round() / 100.0;
-    if rounded > low && rounded < high {
-        picked = rounded;
-    }
-    if picked == low && limit("exclusiveMinimum").is_some() {
-        picked = low + (high - low) / 2.0;
-    }
-    if let Some(step) = limit("multipleOf").filter(|step| *step > 0.0) {
-        let place = (picked / step).floor();
-        let place = if place * step < low {
-            place + 1.0
-        } else {
-            place
-        };
-        // Dividing by the reciprocal keeps 0.1 * 3 at 0.3.
-        picked = place / (1.0 / step).round().max(1.0);
-    }
-    Number::from_f64(picked).map_or(Value::Null, Value::Number)
-}
-
-fn string(node: &Value, prompt: &str, dice: &mut Dice) -> String {
-    if let Some(text) = node
-        .get("format")
-        .and_then(Value::as_str)
-        .and_then(|format| formatted(format, dice))
-    {
-        return text;
-    }
-    if let Some(text) = node
-        .get("pattern")
-        .and_then(Value::as_str)
-        .and_then(|pattern| pattern::sample(pattern, dice))
-    {
-        return text;
-    }
-    let bound = |key: &str| {
-        node.get(key)
-            .and_then(Value::as_u64)
-            .and_then(|bound| usize::try_from(bound).ok())
-    };
-    let mut text = first_chars(prompt, bound("maxLength").unwrap_or(usize::MAX)).to_owned();
-    let missing = bound("minLength")
-        .unwrap_or(0)
-        .saturating_sub(text.chars().count());
-    text.push_str(&".".repeat(missing.min(1_000_000)));
-    text
-}
-
-fn formatted(format: &str, dice: &mut Dice) -> Option<String> {
-    let n = dice.below(1 << 24);
-    let date = format!(
-        "20{:02}-{:02}-{:02}",
-        n % 30,
-        n / 30 % 12 + 1,
-        n / 360 % 28 + 1
-    );
-    let time = format!("{:02}:{:02}:{:02}Z", n % 24, n / 24 % 60, n / 1440 % 60);
-    Some(match format {
-        "date-time" => format!("{date}T{time}"),
-        "date" => date,
-        "time" => time,
-        "duration" => format!("P{}DT{}H", n % 30 + 1, n % 23 + 1),
-        "email" | "idn-email" => format!("user{n}@example.com"),
-        "hostname" | "idn-hostname" => format!("host{n}.example.com"),
-        "ipv4" => format!("192.0.2.{}", n % 254 + 1),
-        "ipv6" => format!("2001:db8::{:x}", n % 0xffff + 1),
-        "uuid" => format!(
-            "{n:08x}-0000-4000-8000-{:012x}",
-            mix(n as u64) & 0xffff_ffff_ffff
-        ),
-        "uri" | "iri" | "url" => format!("https://example.com/{n}"),
-        "uri-reference" => format!("/{n}"),
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -506,6 +346,9 @@ mod tests {
         let endless =
             json!({"type": "object", "properties": {"me": {"$ref": "#"}}, "required": ["me"]});
         assert!(Sampler::new(endless).sample("x").is_object());
+        let twice =
+            json!({"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}, "required": ["a", "b"]});
+        assert!(Sampler::new(twice).sample("x").is_object());
         assert!(
             Sampler::new(json!({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}))
                 .sample("x")

@@ -6,11 +6,13 @@
 
 mod answer;
 mod clock;
+mod dice;
 mod faults;
 mod http;
 mod multipart;
 mod openai;
 mod pattern;
+mod scalar;
 mod server;
 mod store;
 
@@ -266,8 +268,8 @@ impl Ids {
     /// The prefix and 32 hexadecimal digits.
     fn next(&self, prefix: &str) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let high = answer::mix(self.start.wrapping_add(count));
-        let low = answer::mix(high ^ count);
+        let high = dice::mix(self.start.wrapping_add(count));
+        let low = dice::mix(high ^ count);
         format!("{prefix}{high:016x}{low:016x}")
     }
 }
@@ -275,4 +277,66 @@ impl Ids {
 /// Locks, also after a panic on another thread: what these locks guard is whole at every step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    fn ask(sandbox: &Sandbox, request: &str) -> String {
+        let mut stream = TcpStream::connect(sandbox.addr()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply
+    }
+
+    #[test]
+    fn answers_logs_and_stops() {
+        let sandbox = Sandbox::start(Options::default()).unwrap();
+        assert!(sandbox.addr().ip().is_loopback());
+        let body = r#"{"model":"any","input":"Hello"}"#;
+        let head = "POST /api.openai.com/v1/responses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\nConnection: close\r\n";
+        let length = body.len();
+        let request = format!(
+            "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let reply = ask(&sandbox, &request);
+        assert!(
+            reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.contains(r#""text":"Hello""#),
+            "{reply}"
+        );
+        sandbox.add_fault(Fault::parse("kill_connection:1").unwrap());
+        assert_eq!(ask(&sandbox, &request), "");
+        let statuses: Vec<u16> = sandbox
+            .requests()
+            .iter()
+            .map(|logged| logged.status)
+            .collect();
+        assert_eq!(statuses, [200, 0]);
+        let addr = sandbox.addr();
+        sandbox.stop();
+        assert!(TcpStream::connect(addr).is_err());
+    }
+
+    #[test]
+    fn refuses_bad_options() {
+        let options = Options {
+            speed: f64::NAN,
+            ..Options::default()
+        };
+        assert_eq!(
+            Sandbox::start(options).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
+        let sandbox = Sandbox::start(Options::default()).unwrap();
+        assert!(sandbox.url("openia").unwrap_err().contains("openai"));
+        let taken = Options {
+            port: sandbox.addr().port(),
+            ..Options::default()
+        };
+        assert!(Sandbox::start(taken).is_err());
+    }
 }

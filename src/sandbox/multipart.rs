@@ -182,7 +182,9 @@ mod tests {
         Content-Disposition: form-data; name=\"file\"; filename=\"a b.jsonl\"\r\nContent-Type: application/octet-stream\r\n\r\n\
         one\r\n--Btwo\r\n\r\n--B--\r\n";
 
-    fn read(body: &[u8], step: usize) -> Result<Vec<(String, Option<String>, Vec<u8>)>, String> {
+    type Part = (String, Option<String>, Vec<u8>);
+
+    fn read(body: &[u8], step: usize) -> Result<Vec<Part>, String> {
         let mut reader = Reader::new("multipart/form-data; boundary=B").unwrap();
         let mut parts = Vec::new();
         let mut pieces = body.chunks(step);

@@ -3,7 +3,7 @@
 //! Literals, escapes, classes, groups, alternatives and counts are understood; anchors and look-arounds are skipped. What is
 //! more than that gives `None`, and the caller falls back to a plain echo.
 
-use super::answer::Dice;
+use super::dice::Dice;
 
 /// A text that matches `pattern`, varied by the dice.
 pub fn sample(pattern: &str, dice: &mut Dice) -> Option<String> {

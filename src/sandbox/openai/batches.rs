@@ -8,7 +8,8 @@ use hyper::http::request::Parts;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
-use super::{Answer, ApiError, files, job, limit, list_page, query, validate};
+use super::error::ApiError;
+use super::{Answer, files, job, limit, list_page, query, values};
 use crate::sandbox::faults::{JobFaults, Kind};
 use crate::sandbox::{Shared, http, lock};
 
@@ -123,7 +124,7 @@ pub fn create(shared: &Arc<Shared>, parts: &Parts, body: &Map<String, Value>) ->
         "output_expires_after",
     ];
     if let Some(key) = body.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        return Err(validate::unknown(key, KEYS.into_iter()));
+        return Err(values::unknown(key, KEYS.into_iter()));
     }
     let needed = |key: &str| {
         body.get(key)
@@ -132,11 +133,11 @@ pub fn create(shared: &Arc<Shared>, parts: &Parts, body: &Map<String, Value>) ->
     };
     let file = needed("input_file_id")?;
     let Some(input_file_id) = file.as_str() else {
-        return Err(validate::wrong_type("input_file_id", "a string", file));
+        return Err(values::wrong_type("input_file_id", "a string", file));
     };
-    validate::choice("endpoint", needed("endpoint")?, &[ENDPOINT])?;
-    validate::choice("completion_window", needed("completion_window")?, &["24h"])?;
-    validate::check_metadata(body.get("metadata"))?;
+    values::choice("endpoint", needed("endpoint")?, &[ENDPOINT])?;
+    values::choice("completion_window", needed("completion_window")?, &["24h"])?;
+    values::check_metadata(body.get("metadata"))?;
     let output_life = match body
         .get("output_expires_after")
         .filter(|value| !value.is_null())

@@ -11,7 +11,8 @@ use hyper::http::request::Parts;
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, BufWriter};
 
-use super::{Answer, ApiError, header, limit, list_page, query, validate};
+use super::error::ApiError;
+use super::{Answer, header, limit, list_page, query, values};
 use crate::sandbox::Shared;
 use crate::sandbox::http::{self, Range};
 use crate::sandbox::multipart::{Event, Reader};
@@ -150,13 +151,13 @@ fn accept(shared: &Shared, id: &str, form: Form) -> Result<Arc<StoredFile>, ApiE
         .iter()
         .find(|(name, _)| !FIELDS.contains(&name.as_str()))
     {
-        return Err(validate::unknown(name, FIELDS.into_iter()));
+        return Err(values::unknown(name, FIELDS.into_iter()));
     }
     let purpose = form
         .field("purpose")
         .ok_or_else(|| ApiError::missing("purpose"))?
         .to_owned();
-    validate::choice("purpose", &json!(purpose), &PURPOSES)?;
+    values::choice("purpose", &json!(purpose), &PURPOSES)?;
     let limit = form.limit();
     let life = expiry(&form)?;
     let (filename, bytes) = form.file.ok_or_else(|| ApiError::missing("file"))?;
@@ -203,13 +204,13 @@ fn expiry(form: &Form) -> Result<Option<i64>, ApiError> {
 /// Seconds of an `expires_after` object: 3600..2592000 after `created_at` (OpenAPI description).
 pub fn check_expiry(name: &str, given: &Value) -> Result<i64, ApiError> {
     let Value::Object(given) = given else {
-        return Err(validate::wrong_type(name, "an object", given));
+        return Err(values::wrong_type(name, "an object", given));
     };
     if let Some(key) = given
         .keys()
         .find(|key| !["anchor", "seconds"].contains(&key.as_str()))
     {
-        return Err(validate::unknown(
+        return Err(values::unknown(
             &format!("{name}.{key}"),
             ["anchor", "seconds"].into_iter(),
         ));
@@ -217,15 +218,15 @@ pub fn check_expiry(name: &str, given: &Value) -> Result<i64, ApiError> {
     let anchor = given
         .get("anchor")
         .ok_or_else(|| ApiError::missing(&format!("{name}.anchor")))?;
-    validate::choice(&format!("{name}.anchor"), anchor, &["created_at"])?;
+    values::choice(&format!("{name}.anchor"), anchor, &["created_at"])?;
     let name = format!("{name}.seconds");
     let seconds = given
         .get("seconds")
         .ok_or_else(|| ApiError::missing(&name))?;
     let Some(number) = seconds.as_i64() else {
-        return Err(validate::wrong_type(&name, "an integer", seconds));
+        return Err(values::wrong_type(&name, "an integer", seconds));
     };
-    validate::in_integer_range(&name, seconds, 3600, DEFAULT_LIFE)?;
+    values::in_integer_range(&name, seconds, 3600, DEFAULT_LIFE)?;
     Ok(number)
 }
 
@@ -272,7 +273,7 @@ pub fn delete(shared: &Shared, id: &str) -> Answer {
 pub fn list(shared: &Shared, parts: &Parts) -> Answer {
     let limit = limit(parts, 10_000, 10_000)?;
     let order = query(parts, "order").unwrap_or("desc".into());
-    validate::choice("order", &json!(order), &["asc", "desc"])?;
+    values::choice("order", &json!(order), &["asc", "desc"])?;
     let (after, purpose) = (query(parts, "after"), query(parts, "purpose"));
     let now = shared.clock.now();
     let page = shared.store.page(

@@ -6,8 +6,10 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 use serde_json::{Map, Value, json};
 
-use super::validate::{self, Ask, Format, SchemaCache};
-use super::{Answer, ApiError};
+use super::Answer;
+use super::error::ApiError;
+use super::format::{Format, SchemaCache};
+use super::validate::{self, Ask};
 use crate::sandbox::answer::{first_chars, tokens};
 use crate::sandbox::faults::Kind;
 use crate::sandbox::{Ids, Shared, http, lock};
