@@ -1,0 +1,241 @@
+//! The result files of a batch job: its rows answered one by one and written in the order in which they ran.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::sync::atomic::Ordering;
+
+use serde_json::{Map, Value, json};
+
+use super::batches::{Batch, Usage};
+use super::error::ApiError;
+use super::files::DEFAULT_LIFE;
+use super::format::SchemaCache;
+use super::job::{End, whole_file};
+use super::lines::{Plan, Row, is_third};
+use super::{responses, validate};
+use crate::sandbox::Shared;
+use crate::sandbox::faults::Kind;
+use crate::sandbox::store::StoredFile;
+
+/// Ids of the output and the error file, and what the rows cost.
+pub type Written = ([Option<String>; 2], Usage);
+
+/// Runs the first `ran` rows and writes the output and the error file.
+pub fn write(
+    shared: &Shared,
+    batch: &Batch,
+    mut plan: Plan,
+    ran: usize,
+    end: End,
+) -> Result<Written, Vec<Value>> {
+    let broken = |error: io::Error| {
+        let message = format!("The sandbox could not write the results: {error}");
+        vec![whole_file("server_error", message, Value::Null)]
+    };
+    let mut out = Results::new(shared, batch, plan.rows.len());
+    for (place, row) in plan.rows.iter().enumerate() {
+        if shared.stopping.load(Ordering::Relaxed) {
+            return Err(vec![whole_file(
+                "server_error",
+                "The sandbox stopped.".into(),
+                Value::Null,
+            )]);
+        }
+        let line = read_row(&mut plan.input, row).map_err(broken)?;
+        let unrun = (place >= ran).then_some(end);
+        out.row(row, &line, unrun).map_err(broken)?;
+    }
+    out.finish().map_err(broken)
+}
+
+fn read_row(input: &mut File, row: &Row) -> io::Result<Map<String, Value>> {
+    let mut bytes = vec![0; row.length];
+    input.seek(SeekFrom::Start(row.offset))?;
+    input.read_exact(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// The two result files of a job, and what they cost.
+struct Results<'a> {
+    shared: &'a Shared,
+    batch: &'a Batch,
+    total: usize,
+    output: ResultFile,
+    errors: ResultFile,
+    usage: Usage,
+    cache: SchemaCache,
+    /// For the fault that swaps a success and a failure: whether each was swapped.
+    swapped: (bool, bool),
+}
+
+impl<'a> Results<'a> {
+    fn new(shared: &'a Shared, batch: &'a Batch, total: usize) -> Results<'a> {
+        let file = || ResultFile {
+            id: shared.ids.next("file-"),
+            writer: None,
+            bytes: 0,
+        };
+        let (output, errors) = (file(), file());
+        Results {
+            shared,
+            batch,
+            total,
+            output,
+            errors,
+            usage: Usage::default(),
+            cache: SchemaCache::default(),
+            swapped: (false, false),
+        }
+    }
+
+    /// Writes the result of one row; `unrun` says why it never ran.
+    fn row(&mut self, row: &Row, line: &Map<String, Value>, unrun: Option<End>) -> io::Result<()> {
+        if self.batch.faults.has(Kind::DropLine) && row.index == self.total / 2 {
+            return Ok(());
+        }
+        let (response, error) = match unrun {
+            Some(end) => (Value::Null, never_ran(end)),
+            None => (self.response(row, line), Value::Null),
+        };
+        let custom_id = line.get("custom_id");
+        let result = json!({"id": self.shared.ids.next("batch_req_"), "custom_id": custom_id, "response": response, "error": error});
+        let result = result.to_string();
+        let succeeded = unrun.is_none() && row.succeeds;
+        let copies = if self.batch.faults.has(Kind::DuplicateLine) && row.index == self.total / 2 {
+            2
+        } else {
+            1
+        };
+        let into_output = succeeded != self.swaps(succeeded, unrun.is_none());
+        let (shared, file) = (
+            self.shared,
+            if into_output {
+                &mut self.output
+            } else {
+                &mut self.errors
+            },
+        );
+        (0..copies).try_for_each(|_| file.line(shared, &result))
+    }
+
+    fn swaps(&mut self, succeeded: bool, ran: bool) -> bool {
+        if !self.batch.faults.has(Kind::WrongFile) || !ran {
+            return false;
+        }
+        let done = if succeeded {
+            &mut self.swapped.0
+        } else {
+            &mut self.swapped.1
+        };
+        !std::mem::replace(done, true)
+    }
+
+    fn response(&mut self, row: &Row, line: &Map<String, Value>) -> Value {
+        let empty = Map::new();
+        let body = line
+            .get("body")
+            .and_then(Value::as_object)
+            .unwrap_or(&empty);
+        let request_id = self.shared.ids.next("");
+        let refused = |error: ApiError| json!({"status_code": error.status.as_u16(), "request_id": request_id, "body": error.body()});
+        let mut ask = match validate::check(body, &mut self.cache) {
+            Ok(ask) => ask,
+            Err(error) => return refused(error),
+        };
+        if !row.succeeds {
+            let message = "Invalid prompt: your prompt was flagged as potentially violating our usage policy.";
+            return refused(ApiError::invalid("invalid_prompt", "", message));
+        }
+        let faults = &self.batch.faults;
+        if faults.has(Kind::LineSeparator) {
+            // Line ends to Unicode and to str.splitlines(), but not to JSON Lines.
+            ask.prompt.push_str("\u{2028}|\u{85}");
+        }
+        let fault = match () {
+            () if is_third(self.batch, Kind::RefuseLines, row.index) => Some(Kind::Refusal),
+            () if is_third(self.batch, Kind::TruncateLines, row.index) => Some(Kind::Truncated),
+            () => faults.answer,
+        };
+        let response = responses::compose(
+            &self.shared.ids,
+            self.shared.clock.now() as i64,
+            &ask,
+            body,
+            fault,
+        );
+        let count = |path: &str| response.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+        self.usage.input += count("/usage/input_tokens");
+        self.usage.output += count("/usage/output_tokens");
+        self.usage.reasoning += count("/usage/output_tokens_details/reasoning_tokens");
+        json!({"status_code": 200, "request_id": request_id, "body": response})
+    }
+
+    /// Closes the files and puts them into the store; a file without lines is none.
+    fn finish(self) -> io::Result<Written> {
+        let (shared, batch) = (self.shared, self.batch);
+        let output = self.output.finish(shared, batch, "output")?;
+        let errors = self.errors.finish(shared, batch, "error")?;
+        Ok(([output, errors], self.usage))
+    }
+}
+
+fn never_ran(end: End) -> Value {
+    match end {
+        End::Cancelled => {
+            json!({"code": "batch_cancelled", "message": "This request was not executed before the batch was cancelled."})
+        }
+        _ => json!({
+            "code": "batch_expired",
+            "message": "This request could not be executed before the completion window expired."
+        }),
+    }
+}
+
+/// A result file, made with its first line.
+struct ResultFile {
+    id: String,
+    writer: Option<BufWriter<File>>,
+    bytes: u64,
+}
+
+impl ResultFile {
+    fn line(&mut self, shared: &Shared, line: &str) -> io::Result<()> {
+        let writer = match &mut self.writer {
+            Some(writer) => {
+                writer.write_all(b"\n")?;
+                self.bytes += 1;
+                writer
+            }
+            none => none.insert(BufWriter::with_capacity(
+                1 << 20,
+                File::create(shared.store.path(&self.id))?,
+            )),
+        };
+        self.bytes += line.len() as u64;
+        writer.write_all(line.as_bytes())
+    }
+
+    fn finish(self, shared: &Shared, batch: &Batch, suffix: &str) -> io::Result<Option<String>> {
+        let Some(mut writer) = self.writer else {
+            return Ok(None);
+        };
+        let mut bytes = self.bytes;
+        if !batch.faults.has(Kind::NoFinalNewline) {
+            writer.write_all(b"\n")?;
+            bytes += 1;
+        }
+        writer.flush()?;
+        let created_at = shared.clock.now() as i64;
+        let file = shared.store.put(StoredFile {
+            path: shared.store.path(&self.id),
+            filename: format!("{}_{suffix}.jsonl", batch.id),
+            purpose: "batch_output".into(),
+            bytes,
+            created_at,
+            expires_at: Some(created_at + batch.output_life.unwrap_or(DEFAULT_LIFE)),
+            expires: batch.output_life.is_some(),
+            id: self.id,
+        });
+        Ok(Some(file.id.clone()))
+    }
+}
