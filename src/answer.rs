@@ -26,7 +26,11 @@ impl AnswerSchema {
     }
 
     pub fn compile(&self, dialect: Dialect) -> Result<Compiled> {
-        let compiled = if self.strict { schema::compile(&self.schema, dialect) } else { schema::compile(&self.schema, dialect) };
+        let compiled = if self.strict {
+            schema::compile(&self.schema, dialect)
+        } else {
+            schema::compile_loosely(&self.schema, dialect)
+        };
         Ok(compiled?)
     }
 
@@ -41,8 +45,9 @@ impl AnswerSchema {
         }
         if reading.wrapped {
             json::parse(text.as_bytes()).map_err(no_json)?;
-            text = schema::unwrap_text(text)
-                .ok_or_else(|| invalid(format!("the answer has no \"value\", in which it was asked for: {}", excerpt(said))))?;
+            text = schema::unwrap_text(text).ok_or_else(|| {
+                invalid(format!("the answer has no \"value\", in which it was asked for: {}", excerpt(said)))
+            })?;
         }
         if let Some(validator) = &self.validator {
             let value = json::parse(text.as_bytes()).map_err(no_json)?;

@@ -118,7 +118,10 @@ impl Client {
                 "" => "an empty body".to_owned(),
                 text => format!("'{}'", text.chars().take(200).collect::<String>()),
             };
-            self.no_answer(response, format!("the server answered {} with no JSON ({error}) but {found}", response.status))
+            self.no_answer(
+                response,
+                format!("the server answered {} with no JSON ({error}) but {found}", response.status),
+            )
         })
     }
 

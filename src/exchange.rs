@@ -37,7 +37,13 @@ pub enum Body {
     Empty,
     Json(Bytes),
     /// A file between two pieces of text, streamed from the disk.
-    File { content_type: String, head: Bytes, file: Arc<File>, length: u64, tail: Bytes },
+    File {
+        content_type: String,
+        head: Bytes,
+        file: Arc<File>,
+        length: u64,
+        tail: Bytes,
+    },
 }
 
 impl Request {

@@ -23,7 +23,9 @@ impl Template {
         let place = |mark: &str| match row.match_indices(mark).map(|(at, _)| at).collect::<Vec<_>>()[..] {
             // The quotes around the mark belong to the hole.
             [at] if at > 0 && at + mark.len() < row.len() => Ok((at - 1, at + mark.len() + 1)),
-            _ => Err(Error::configuration("the request cannot be made into a batch row: its id or prompt is not in it exactly once")),
+            _ => Err(Error::configuration(
+                "the request cannot be made into a batch row: its id or prompt is not in it exactly once",
+            )),
         };
         let (id, prompt) = (place(&id)?, place(&prompt)?);
         let (first, second) = if id < prompt { (id, prompt) } else { (prompt, id) };
@@ -109,12 +111,15 @@ mod tests {
     use std::io::Write;
 
     fn template() -> Template {
-        Template::new(|id, prompt| Ok(serde_json::json!({"id": id, "body": {"n": 1, "input": prompt}}).to_string())).unwrap()
+        Template::new(|id, prompt| Ok(serde_json::json!({"id": id, "body": {"n": 1, "input": prompt}}).to_string()))
+            .unwrap()
     }
 
     #[test]
     fn a_filled_template_is_what_serde_writes() {
-        for prompt in ["", "plain", "a \"quote\" \\ back\nslash\t\r\u{8}\u{c}\u{0}\u{1f}\u{7f}", "\u{2028}\u{85} é 漢 😀", "}],"] {
+        for prompt in
+            ["", "plain", "a \"quote\" \\ back\nslash\t\r\u{8}\u{c}\u{0}\u{1f}\u{7f}", "\u{2028}\u{85} é 漢 😀", "}],"]
+        {
             let mut out = Vec::new();
             template().write("id\"1", prompt, &mut out);
             let expected = serde_json::json!({"id": "id\"1", "body": {"n": 1, "input": prompt}}).to_string() + "\n";

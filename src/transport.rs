@@ -124,12 +124,18 @@ impl Transport {
             let body = watch.read(reply.bytes()).await?;
             return Ok(Response { status, headers, body });
         }
-        let goes_on = headers.get("content-range").is_some_and(|range| range.starts_with(&format!("bytes {}-", download.received)));
+        let goes_on = headers
+            .get("content-range")
+            .is_some_and(|range| range.starts_with(&format!("bytes {}-", download.received)));
         if status == 200 || !goes_on {
             download.restart(file)?;
             download.resumable = status == 200 && reply.content_length().is_some();
             if status == 206 {
-                return Err(endpoint.failure("the server sent another part of the file than was asked for".into(), false, true));
+                return Err(endpoint.failure(
+                    "the server sent another part of the file than was asked for".into(),
+                    false,
+                    true,
+                ));
             }
         }
         let mut pieces = reply.bytes_stream();
@@ -191,7 +197,9 @@ impl Download {
 fn header_map(endpoint: &Endpoint) -> Result<reqwest::header::HeaderMap> {
     let mut map = reqwest::header::HeaderMap::with_capacity(endpoint.headers.len());
     for header in &endpoint.headers {
-        let illegal = || Error::configuration(format!("the header '{}' has a name or a value that HTTP does not allow", header.name));
+        let illegal = || {
+            Error::configuration(format!("the header '{}' has a name or a value that HTTP does not allow", header.name))
+        };
         let name = reqwest::header::HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| illegal())?;
         let mut value = reqwest::header::HeaderValue::from_str(&header.value).map_err(|_| illegal())?;
         value.set_sensitive(header.secret);
@@ -259,7 +267,9 @@ impl<'e> Watch<'e> {
         let pieces = futures_util::stream::try_unfold(0u64, move |at| {
             last_sign.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
             let piece = (at < length).then(|| read_piece(&file, at, length));
-            std::future::ready(piece.transpose().map(|piece| piece.map(|piece| (piece.clone(), at + piece.len() as u64))))
+            std::future::ready(
+                piece.transpose().map(|piece| piece.map(|piece| (piece.clone(), at + piece.len() as u64))),
+            )
         });
         let once = |bytes: Bytes| futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(bytes)));
         reqwest::Body::wrap_stream(once(head).chain(pieces).chain(once(tail)))

@@ -209,3 +209,15 @@ class BatchTimeoutError(BatchError, TimeoutError):
 
 class UnsupportedParameterWarning(UserWarning):
     """A parameter that the provider does not have was left out or changed. Shown once a client."""
+
+
+def warn_unsupported(message: str) -> None:
+    """Warns, at the line of the caller's code that led here."""
+    import sys
+    import warnings
+
+    package = __name__.partition(".")[0]
+    frame, depth = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, UnsupportedParameterWarning, stacklevel=depth)

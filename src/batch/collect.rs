@@ -123,8 +123,15 @@ impl Results {
         let size = rows.metadata().map_err(|error| Error::disk("Reading results", &error))?.len();
         let row_size = size as usize / found.len().max(1) + 64;
         let offsets = vec![NO_ROW; order.ids.len() as usize];
-        let mut results =
-            Self { batch_id, rows, ids: order.ids, offsets, row_size, strangers: 0, order_is_guessed: order.is_guessed };
+        let mut results = Self {
+            batch_id,
+            rows,
+            ids: order.ids,
+            offsets,
+            row_size,
+            strangers: 0,
+            order_is_guessed: order.is_guessed,
+        };
         for (id, offset) in found {
             let Some(index) = results.ids.index(&id) else {
                 results.strangers += 1;
@@ -142,7 +149,10 @@ impl Results {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.strangers > 0 {
-            warnings.push(format!("batch {}: {} rows of results have ids that it never sent; they are left out", self.batch_id, self.strangers));
+            warnings.push(format!(
+                "batch {}: {} rows of results have ids that it never sent; they are left out",
+                self.batch_id, self.strangers
+            ));
         }
         if self.order_is_guessed {
             warnings.push(format!(
@@ -173,7 +183,8 @@ impl Results {
     }
 
     fn line<'b>(&self, offset: u64, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
-        jsonl::line_at(&self.rows, offset, self.row_size, buffer).map_err(|error| Error::disk("Reading results", &error))
+        jsonl::line_at(&self.rows, offset, self.row_size, buffer)
+            .map_err(|error| Error::disk("Reading results", &error))
     }
 
     /// The outcome of the input at `index`, which must be below [`Results::len`]. `buffer` is scratch space.
@@ -256,7 +267,8 @@ mod tests {
     #[test]
     fn default_ids_without_holes_need_no_input_file() {
         assert!(matches!(ids_from_results(&found(&["llmb-000001", "llmb-000000"]), 2), Some(RowIds::Default(2))));
-        for (ids, total) in [(["llmb-000001", "llmb-000002"], 2), (["llmb-000001", "llmb-000000"], 3), (["a", "b"], 2)] {
+        for (ids, total) in [(["llmb-000001", "llmb-000002"], 2), (["llmb-000001", "llmb-000000"], 3), (["a", "b"], 2)]
+        {
             assert!(ids_from_results(&found(&ids), total).is_none());
         }
     }

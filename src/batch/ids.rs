@@ -25,20 +25,27 @@ pub fn index_of_default(id: &str) -> Option<u64> {
 pub enum RowIds {
     /// Default ids, this many.
     Default(u64),
-    Custom { names: Vec<Box<str>>, index: HashMap<Box<str>, u32> },
+    Custom {
+        names: Vec<Box<str>>,
+        index: HashMap<Box<str>, u32>,
+    },
 }
 
 impl RowIds {
     /// The caller's own ids, checked: not empty, distinct, and none that looks like a default id.
     pub fn custom(names: Vec<Box<str>>) -> Result<Self> {
-        let wrong = |i: usize, what: String| Err(Error::configuration(format!("batch_options[\"custom_ids\"][{i}] {what}")));
+        let wrong =
+            |i: usize, what: String| Err(Error::configuration(format!("batch_options[\"custom_ids\"][{i}] {what}")));
         let mut index: HashMap<Box<str>, u32> = HashMap::with_capacity(names.len());
         for (i, name) in names.iter().enumerate() {
             if name.trim().is_empty() {
                 return wrong(i, "is empty; an id needs at least one character".into());
             }
             if index_of_default(name).is_some() {
-                return wrong(i, format!("is '{name}', which looks like a default id and could take another row's place"));
+                return wrong(
+                    i,
+                    format!("is '{name}', which looks like a default id and could take another row's place"),
+                );
             }
             if let Some(first) = index.insert(name.clone(), i as u32) {
                 return wrong(i, format!("is '{name}', like custom_ids[{first}]; ids must be distinct"));
@@ -49,8 +56,8 @@ impl RowIds {
 
     /// The ids of a batch that another process made, in the order of its input rows.
     pub fn from_rows(names: Vec<Box<str>>) -> Self {
-        let is_default = |(i, name): (usize, &Box<str>)| index_of_default(name) == Some(i as u64);
-        if names.iter().enumerate().all(is_default) {
+        let mut indexes = names.iter().map(|name| index_of_default(name)).enumerate();
+        if indexes.all(|(i, index)| index == Some(i as u64)) {
             return Self::Default(names.len() as u64);
         }
         let index = names.iter().enumerate().map(|(i, name)| (name.clone(), i as u32)).collect();
@@ -124,7 +131,9 @@ mod tests {
         for index in [0, 7, 999_999, 1_000_000, 12_345_678] {
             assert_eq!(index_of_default(&default_id(index)), Some(index));
         }
-        for other in ["llmb-1", "llmb-00000x", "llmb-0000001", "llmb-+00001", "x-000001", "llmb-99999999999999999999999"] {
+        for other in
+            ["llmb-1", "llmb-00000x", "llmb-0000001", "llmb-+00001", "x-000001", "llmb-99999999999999999999999"]
+        {
             assert_eq!(index_of_default(other), None, "{other}");
         }
     }

@@ -11,10 +11,12 @@ const DEFAULT_MAX_RETRIES: u32 = 2;
 /// Options that every remote provider has.
 const COMMON: &[&str] = &["api_key", "base_url", "timeout", "max_retries", "headers"];
 
+type Environment = Box<dyn Fn(&str) -> Option<String>>;
+
 /// The options of a client and the environment it was made in. An explicit option wins; what is empty counts as absent.
 pub struct Settings {
     options: Map<String, Value>,
-    environment: Box<dyn Fn(&str) -> Option<String>>,
+    environment: Environment,
 }
 
 impl Settings {
@@ -92,7 +94,9 @@ impl Settings {
                 .as_f64()
                 .filter(|seconds| *seconds > 0.0)
                 .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-                .ok_or_else(|| Error::configuration(format!("timeout must be a positive number of seconds, not {value}"))),
+                .ok_or_else(|| {
+                    Error::configuration(format!("timeout must be a positive number of seconds, not {value}"))
+                }),
         }
     }
 
@@ -154,7 +158,9 @@ mod tests {
     fn wrong_options_are_named() {
         let error = settings(json!({"api_kye": "x"})).check_names("openai", &["project"]).unwrap_err().to_string();
         assert!(error.contains("'api_kye'") && error.contains("Did you mean 'api_key'?"), "{error}");
-        for bad in [json!({"timeout": 0}), json!({"timeout": "1"}), json!({"max_retries": -1}), json!({"headers": {"a": 1}})] {
+        for bad in
+            [json!({"timeout": 0}), json!({"timeout": "1"}), json!({"max_retries": -1}), json!({"headers": {"a": 1}})]
+        {
             assert!(settings(bad).endpoint("p", String::new(), Vec::new()).is_err());
         }
     }

@@ -31,10 +31,17 @@ fn look_of(job: &Job) -> Look {
 
 impl Batch {
     /// Uploads `rows` and makes a job of them.
-    pub fn submit(py: Python<'_>, client: Arc<Client>, call: Call, rows: Written<File>, options: JobOptions) -> PyResult<Self> {
+    pub fn submit(
+        py: Python<'_>,
+        client: Arc<Client>,
+        call: Call,
+        rows: Written<File>,
+        options: JobOptions,
+    ) -> PyResult<Self> {
         let rows = Written { out: Arc::new(rows.out), ids: rows.ids, bytes: rows.bytes };
         let (uploader, file) = (client.clone(), rows.out.clone());
-        let input = runtime::wait(py, |transport| async move { run::upload(&uploader, &transport, file, rows.bytes).await })?;
+        let input =
+            runtime::wait(py, |transport| async move { run::upload(&uploader, &transport, file, rows.bytes).await })?;
         let input = input.map_err(to_py)?;
         let (creator, source) = (client.clone(), input.clone());
         let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport| async move {
@@ -61,7 +68,9 @@ impl Batch {
 /// Tells on an interrupt what became of the job that was being created.
 fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<crate::Result<Job>>, input: &str) -> PyErr {
     let note = match answer {
-        Some(Ok(job)) => format!("llmbackend: the batch was created: {}. It runs on; get it by this id, or cancel it.", job.id),
+        Some(Ok(job)) => {
+            format!("llmbackend: the batch was created: {}. It runs on; get it by this id, or cancel it.", job.id)
+        }
         Some(Err(error)) => format!("llmbackend: the batch was not created: {error}"),
         None => format!(
             "llmbackend: it is not known whether the batch was created; look for one with the input file {input} before \
@@ -94,7 +103,13 @@ impl Batch {
     /// Looks every `poll_interval` seconds until a terminal state, for at most `timeout` seconds; `on_look` gets what each
     /// look saw.
     #[pyo3(signature = (poll_interval, timeout, on_look))]
-    fn wait(&self, py: Python<'_>, poll_interval: f64, timeout: Option<f64>, on_look: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    fn wait(
+        &self,
+        py: Python<'_>,
+        poll_interval: f64,
+        timeout: Option<f64>,
+        on_look: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let poll_interval = seconds("poll_interval", poll_interval)?;
         let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
         let mut waiter = self.core.clone().waiter(poll_interval, timeout);

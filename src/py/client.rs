@@ -1,7 +1,7 @@
 //! Single calls.
 
 use super::batch::Batch;
-use super::errors::{class_named, configuration, to_py};
+use super::errors::{configuration, named, to_py};
 use super::json::{lone_surrogate, to_json, to_map, to_number};
 use super::schema::Schema;
 use super::{inputs, runtime, text};
@@ -14,7 +14,6 @@ use crate::{client, suggest};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use std::collections::HashSet;
-use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The names of the remote providers.
@@ -48,7 +47,13 @@ impl Client {
 
     /// One answer, now.
     #[pyo3(signature = (input, config, schema))]
-    fn generate(&self, py: Python<'_>, input: &Bound<'_, PyAny>, config: Config<'_>, schema: Option<&Schema>) -> PyResult<Reply> {
+    fn generate(
+        &self,
+        py: Python<'_>,
+        input: &Bound<'_, PyAny>,
+        config: Config<'_>,
+        schema: Option<&Schema>,
+    ) -> PyResult<Reply> {
         let mut config = config.read()?;
         let given = prompt(input)?;
         let prompt = config.take_conversation().map_err(to_py)?.unwrap_or(given);
@@ -70,7 +75,11 @@ impl Client {
     ) -> PyResult<Option<Batch>> {
         let mut config = config.read()?;
         let conversations = config.take_conversations().map_err(to_py)?;
-        let system = options.system.as_ref().map(|system| super::json::to_text(system, "batch_options[\"system\"]")).transpose()?;
+        let system = options
+            .system
+            .as_ref()
+            .map(|system| super::json::to_text(system, "batch_options[\"system\"]"))
+            .transpose()?;
         let custom_ids = options.custom_ids()?;
         let call = self.prepare(py, &config, system.as_deref(), schema)?;
         let job = JobOptions {
@@ -95,7 +104,13 @@ impl Client {
 }
 
 impl Client {
-    fn prepare(&self, py: Python<'_>, config: &GenerationConfig, system: Option<&str>, schema: Option<&Schema>) -> PyResult<Call> {
+    fn prepare(
+        &self,
+        py: Python<'_>,
+        config: &GenerationConfig,
+        system: Option<&str>,
+        schema: Option<&Schema>,
+    ) -> PyResult<Call> {
         let schema = schema.map(|schema| schema.core.clone());
         let call = self.core.prepare(config, system, schema).map_err(to_py)?;
         self.warn(py, call.notices())?;
@@ -106,8 +121,7 @@ impl Client {
     fn warn(&self, py: Python<'_>, notices: &[Notice]) -> PyResult<()> {
         for notice in notices {
             if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(notice.key) {
-                let category = class_named(py, "UnsupportedParameterWarning")?;
-                PyErr::warn(py, &category, &CString::new(notice.message.as_str())?, 3)?;
+                named(py, "warn_unsupported")?.call1((&notice.message,))?;
             }
         }
         Ok(())
@@ -137,7 +151,8 @@ pub struct Config<'py> {
 
 impl Config<'_> {
     fn read(&self) -> PyResult<GenerationConfig> {
-        let number = |value: &Option<Bound<'_, PyAny>>, place| value.as_ref().map(|value| to_number(value, place)).transpose();
+        let number =
+            |value: &Option<Bound<'_, PyAny>>, place| value.as_ref().map(|value| to_number(value, place)).transpose();
         Ok(GenerationConfig {
             temperature: number(&self.temperature, "config.temperature")?,
             top_p: number(&self.top_p, "config.top_p")?,

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 /// The exception for `error`.
 pub fn to_py(error: Error) -> PyErr {
-    Python::attach(|py| instance(py, error).map(|value| PyErr::from_value(value)).unwrap_or_else(|failure| failure))
+    Python::attach(|py| instance(py, error).map(PyErr::from_value).unwrap_or_else(|failure| failure))
 }
 
 /// The exception for `error`, not raised.
@@ -63,11 +63,11 @@ pub fn instance(py: Python<'_>, error: Error) -> PyResult<Bound<'_, PyAny>> {
         }
         Error::Disk(_) => "LLMBackendError",
     };
-    class_named(py, class)?.call((message,), Some(&fields))
+    named(py, class)?.call((message,), Some(&fields))
 }
 
-/// A class of `llmbackend.errors`.
-pub fn class_named<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+/// A class or function of `llmbackend.errors`.
+pub fn named<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = MODULE.get_or_try_init(py, || py.import("llmbackend.errors").map(Bound::unbind))?;
     module.bind(py).getattr(name)

@@ -31,7 +31,8 @@ pub fn write(
     custom_ids: Option<RowIds>,
 ) -> PyResult<Written<File>> {
     let iterator = iterate(inputs)?;
-    let file = tempfile::tempfile().map_err(|error| to_py(crate::Error::disk("Making a file for the requests", &error)))?;
+    let file =
+        tempfile::tempfile().map_err(|error| to_py(crate::Error::disk("Making a file for the requests", &error)))?;
     let mut plan = Plan::new(client, call, custom_ids, file).map_err(to_py)?;
     let expected = conversations.as_ref().map(Vec::len);
     let mut stand_ins = conversations.map(Vec::into_iter);
@@ -60,20 +61,31 @@ pub fn write(
 
 fn wrong_number(conversations: Option<usize>, inputs: String) -> PyErr {
     let conversations = conversations.unwrap_or(0);
-    configuration(format!("config.extra[\"conversations\"] holds {conversations} conversations for {inputs} inputs; give one for each"))
+    configuration(format!(
+        "config.extra[\"conversations\"] holds {conversations} conversations for {inputs} inputs; give one for each"
+    ))
 }
 
 /// Refuses what is iterable but was not meant as a series of prompts.
 fn iterate<'py>(inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
     let kind = inputs.get_type().name()?;
-    if inputs.is_instance_of::<PyString>() || inputs.is_instance_of::<PyBytes>() || inputs.is_instance_of::<PyByteArray>() {
-        return Err(configuration(format!("inputs is one {kind}; give a list (or any iterable) of prompts, like [prompt]")));
+    if inputs.is_instance_of::<PyString>()
+        || inputs.is_instance_of::<PyBytes>()
+        || inputs.is_instance_of::<PyByteArray>()
+    {
+        return Err(configuration(format!(
+            "inputs is one {kind}; give a list (or any iterable) of prompts, like [prompt]"
+        )));
     }
     if inputs.is_instance_of::<PyDict>() {
-        return Err(configuration("inputs is a dict; give its values as the prompts, and its keys as batch_options[\"custom_ids\"]"));
+        return Err(configuration(
+            "inputs is a dict; give its values as the prompts, and its keys as batch_options[\"custom_ids\"]",
+        ));
     }
     if inputs.is_instance_of::<PySet>() || inputs.is_instance_of::<PyFrozenSet>() {
-        return Err(configuration(format!("inputs is a {kind}, which has no order for the results to be in; give a list")));
+        return Err(configuration(format!(
+            "inputs is a {kind}, which has no order for the results to be in; give a list"
+        )));
     }
     inputs.try_iter().map_err(|error| match error.is_instance_of::<PyTypeError>(inputs.py()) {
         true => configuration(format!("inputs is a {kind}; give a list (or any iterable) of prompts")),

@@ -30,7 +30,8 @@ fn convert(value: &Bound<'_, PyAny>, place: &str, depth: usize) -> PyResult<Valu
         return Ok(Value::Object(entries(dict, place, depth)?));
     }
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
-        let item = |(i, item): (usize, PyResult<Bound<'_, PyAny>>)| convert(&item?, &format!("{place}[{i}]"), depth + 1);
+        let item =
+            |(i, item): (usize, PyResult<Bound<'_, PyAny>>)| convert(&item?, &format!("{place}[{i}]"), depth + 1);
         return value.try_iter()?.enumerate().map(item).collect();
     }
     to_number(value, place).map(Value::Number)
@@ -58,7 +59,8 @@ pub fn to_map(dict: &Bound<'_, PyDict>, place: &str) -> PyResult<Map<String, Val
 pub fn to_number(value: &Bound<'_, PyAny>, place: &str) -> PyResult<Number> {
     if value.is_instance_of::<PyFloat>() {
         let float: f64 = value.extract()?;
-        return Number::from_f64(float).ok_or_else(|| configuration(format!("{place} is {float}, which JSON cannot hold")));
+        return Number::from_f64(float)
+            .ok_or_else(|| configuration(format!("{place} is {float}, which JSON cannot hold")));
     }
     // Whatever counts as an int, numpy's included.
     let Ok(int) = value.call_method0("__index__") else {

@@ -6,6 +6,7 @@ mod errors;
 mod inputs;
 mod json;
 mod runtime;
+mod sandbox;
 mod schema;
 mod text;
 
@@ -18,6 +19,8 @@ mod _core {
     use super::batch::{Batch, Results};
     #[pymodule_export]
     use super::client::{Client, Reply, Usage, provider_names, unknown_name};
+    #[pymodule_export]
+    use super::sandbox::Sandbox;
     #[pymodule_export]
     use super::schema::Schema;
 

@@ -28,7 +28,8 @@ fn shared(_: Python<'_>) -> PyResult<&'static Shared> {
     match *shared {
         Some(known) if known.pid == std::process::id() => Ok(known),
         _ => {
-            let failed = |error: std::io::Error| PyRuntimeError::new_err(format!("no threads for network work: {error}"));
+            let failed =
+                |error: std::io::Error| PyRuntimeError::new_err(format!("no threads for network work: {error}"));
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)?;
             let transport = {
                 let _inside = runtime.enter();
@@ -72,7 +73,9 @@ impl<T: Send + 'static> Running<T> {
         match got {
             Ok(value) => Ok((running, Some(value))),
             Err(RecvTimeoutError::Timeout) => Ok((running, None)),
-            Err(RecvTimeoutError::Disconnected) => Err(PyRuntimeError::new_err("a task of llmbackend ended without an answer")),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(PyRuntimeError::new_err("a task of llmbackend ended without an answer"))
+            }
         }
     }
 }

@@ -23,9 +23,7 @@ impl Sandbox {
     fn with<T>(&self, look: impl FnOnce(&Server) -> T) -> PyResult<T> {
         let server = self.lock();
         let server = server.as_ref();
-        server
-            .map(look)
-            .ok_or_else(|| PyRuntimeError::new_err("the sandbox is closed"))
+        server.map(look).ok_or_else(|| PyRuntimeError::new_err("the sandbox is closed"))
     }
 }
 
@@ -44,36 +42,21 @@ impl Sandbox {
         seed: u64,
     ) -> PyResult<Sandbox> {
         let host: IpAddr = host.parse().map_err(|_| {
-            PyValueError::new_err(format!(
-                "host must be an IP address such as \"127.0.0.1\", not {host:?}"
-            ))
+            PyValueError::new_err(format!("host must be an IP address such as \"127.0.0.1\", not {host:?}"))
         })?;
         if !(speed.is_finite() && speed > 0.0) {
             let message = format!("speed must be a finite number above 0, not {speed}");
             return Err(PyValueError::new_err(message));
         }
-        let faults = faults
-            .iter()
-            .map(|text| parse(text))
-            .collect::<PyResult<_>>()?;
-        let options = Options {
-            host,
-            port,
-            directory,
-            speed,
-            faults,
-            seed,
-        };
+        let faults = faults.iter().map(|text| parse(text)).collect::<PyResult<_>>()?;
+        let options = Options { host, port, directory, speed, faults, seed };
         let server = py.detach(|| Server::start(options))?;
-        Ok(Sandbox {
-            server: Mutex::new(Some(server)),
-        })
+        Ok(Sandbox { server: Mutex::new(Some(server)) })
     }
 
     /// The base URL of a provider.
     fn url(&self, provider: &str) -> PyResult<String> {
-        self.with(|server| server.url(provider))?
-            .map_err(PyValueError::new_err)
+        self.with(|server| server.url(provider))?.map_err(PyValueError::new_err)
     }
 
     /// Adds a fault, written `NAME[:TIMES][@METHOD /path-part]`.
@@ -89,10 +72,7 @@ impl Sandbox {
     /// (method, path, status) of the requests so far.
     fn requests(&self) -> PyResult<Vec<(String, String, u16)>> {
         let log = self.with(Server::requests)?;
-        Ok(log
-            .into_iter()
-            .map(|entry| (entry.method, entry.path, entry.status))
-            .collect())
+        Ok(log.into_iter().map(|entry| (entry.method, entry.path, entry.status)).collect())
     }
 
     /// Stops the server. A second call does nothing.

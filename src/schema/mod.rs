@@ -101,6 +101,16 @@ pub fn compile(schema: &Value, dialect: Dialect) -> Result<Compiled, SchemaError
     }
 }
 
+/// As [`compile`], but for the caller who does not want the provider to enforce it (`strict=False`): OpenAI gets the
+/// caller's schema nearly as it is, with `strict: false`. The others have no such mode.
+pub fn compile_loosely(schema: &Value, dialect: Dialect) -> Result<Compiled, SchemaError> {
+    refs::check_depth(schema)?;
+    match dialect {
+        Dialect::OpenAi => openai::compile_loosely(schema),
+        _ => compile(schema, dialect),
+    }
+}
+
 /// A name that providers accept: `^[a-zA-Z0-9_-]{1,64}$` (OpenAI's rule for `text.format.name`, Anthropic's for tools).
 pub fn sanitize_name(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -116,7 +126,9 @@ pub fn unwrap_text(text: &str) -> Option<&str> {
         #[serde(borrow)]
         value: &'a RawValue,
     }
-    serde_json::from_str::<Wrapped>(text).ok().map(|wrapped| wrapped.value.get())
+    // Serde would read a list as the fields of a struct, too.
+    let object = Some(text).filter(|text| text.trim_start().starts_with('{'))?;
+    serde_json::from_str::<Wrapped>(object).ok().map(|wrapped| wrapped.value.get())
 }
 
 /// Puts a schema that is no object into one: `{"value": ...}`. Its definitions move to the new root; a schema that refers

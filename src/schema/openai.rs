@@ -90,6 +90,15 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
     Ok(Compiled { schema, wrapped, strict: true, unenforced: strict.dropped.into_entries() })
 }
 
+/// The caller's schema with `strict: false`, all of which the provider takes as a hint.
+pub fn compile_loosely(root: &Value) -> Result<Compiled, SchemaError> {
+    refs::References::of(root)?;
+    let (schema, wrapped) = loose(root)?;
+    let mut report = Report::new(root);
+    report.add("", "strict", "the caller asked for strict: false, so only local validation enforces the schema");
+    Ok(Compiled { schema, wrapped, strict: false, unenforced: report.into_entries() })
+}
+
 fn is_object_root(schema: &Value) -> bool {
     schema.get("type") == Some(&json!("object")) && schema.get("anyOf").is_none()
 }
@@ -452,7 +461,7 @@ pub fn check_keywords(node: &Node, path: &str) -> Result<(), SchemaError> {
     for (key, value) in node {
         match key.as_str() {
             "properties" | "$defs" | "definitions" if !value.is_object() => return wrong(key, "an object of schemas"),
-            "anyOf" | "oneOf" | "allOf" if !value.as_array().is_some_and(|list| !list.is_empty()) => {
+            "anyOf" | "oneOf" | "allOf" if value.as_array().is_none_or(|list| list.is_empty()) => {
                 return wrong(key, "a list of at least one schema");
             }
             "enum" if !value.is_array() => return wrong(key, "a list of values"),

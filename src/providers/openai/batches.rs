@@ -95,7 +95,10 @@ impl BatchApi for OpenAi {
             state: state(&raw_state),
             raw_state,
             counts: counts(&body["request_counts"]),
-            reasons: body["errors"]["data"].as_array().map(|errors| errors.iter().map(reason).collect()).unwrap_or_default(),
+            reasons: body["errors"]["data"]
+                .as_array()
+                .map(|errors| errors.iter().map(reason).collect())
+                .unwrap_or_default(),
             input: text(&body["input_file_id"]),
             outputs: ["output_file_id", "error_file_id"].iter().filter_map(|field| text(&body[*field])).collect(),
             created_at: body["created_at"].as_u64(),
@@ -280,7 +283,8 @@ mod tests {
 
     #[test]
     fn an_empty_file_id_is_no_file_and_a_new_state_is_no_end() {
-        let job = API.read_job(&json!({"id": "b", "status": "Expired", "output_file_id": "f", "error_file_id": ""})).unwrap();
+        let job =
+            API.read_job(&json!({"id": "b", "status": "Expired", "output_file_id": "f", "error_file_id": ""})).unwrap();
         assert_eq!((job.state, job.outputs), (State::Cancelled, vec!["f".to_owned()]));
         assert_eq!(API.read_job(&json!({"id": "b", "status": "pondering"})).unwrap().state, State::InProgress);
         assert!(API.read_job(&json!({"object": "batch"})).is_none());

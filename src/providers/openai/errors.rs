@@ -24,7 +24,8 @@ pub fn read(response: &Response) -> ApiError {
     error.request_id = response.headers.get("x-request-id").map(str::to_owned);
     if (300..400).contains(&response.status) {
         let target = response.headers.get("location").unwrap_or("nowhere");
-        error.message = format!("the server redirects to {target}; redirects are not followed. Set base_url to the final address");
+        error.message =
+            format!("the server redirects to {target}; redirects are not followed. Set base_url to the final address");
     }
     error
 }
@@ -69,7 +70,8 @@ fn detail(detail: &Value) -> Option<String> {
 fn detail_item(item: &Value) -> String {
     let Some(message) = item["msg"].as_str() else { return item.to_string() };
     let Some(place) = item["loc"].as_array() else { return message.to_owned() };
-    let place: Vec<String> = place.iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned)).collect();
+    let place: Vec<String> =
+        place.iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned)).collect();
     format!("{}: {message}", place.join("."))
 }
 

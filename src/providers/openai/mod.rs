@@ -77,7 +77,9 @@ impl Provider for OpenAi {
                 "schema": schema.compiled.schema,
             });
             if text.insert("format".into(), format).is_some() {
-                return Err(Error::configuration("config.extra[\"text\"][\"format\"] and schema both ask for a format; give one"));
+                return Err(Error::configuration(
+                    "config.extra[\"text\"][\"format\"] and schema both ask for a format; give one",
+                ));
             }
         }
         if !text.is_empty() {
@@ -89,16 +91,19 @@ impl Provider for OpenAi {
         body.extend(rest);
         let stop = match (&ask.schema, stop.is_empty()) {
             (Some(_), false) if self.is_openai => {
-                notices.push(unsupported("stop", "OpenAI has no stop strings and an answer to a schema cannot be cut: stop is not applied"));
+                notices.push(unsupported(
+                    "stop",
+                    "OpenAI has no stop strings and an answer to a schema cannot be cut: stop is not applied",
+                ));
                 Vec::new()
             }
             (Some(_), _) => Vec::new(),
             (None, _) => stop,
         };
-        let schema = ask.schema.as_ref().map(|schema| ReadingSchema {
-            wrapped: schema.compiled.wrapped,
-            may_be_fenced: !self.is_openai,
-        });
+        let schema = ask
+            .schema
+            .as_ref()
+            .map(|schema| ReadingSchema { wrapped: schema.compiled.wrapped, may_be_fenced: !self.is_openai });
         Ok(Prepared { body, system, reading: Reading { stop, schema }, notices })
     }
 
@@ -145,7 +150,10 @@ impl OpenAi {
         let mut max_tokens = config.max_tokens;
         if let Some(asked @ 1..LEAST_MAX_TOKENS) = max_tokens.filter(|_| self.is_openai) {
             max_tokens = Some(LEAST_MAX_TOKENS);
-            notices.push(unsupported("max_tokens", format!("OpenAI takes no max_tokens below {LEAST_MAX_TOKENS}: {asked} is sent as {LEAST_MAX_TOKENS}")));
+            notices.push(unsupported(
+                "max_tokens",
+                format!("OpenAI takes no max_tokens below {LEAST_MAX_TOKENS}: {asked} is sent as {LEAST_MAX_TOKENS}"),
+            ));
         }
         let mut seed = config.seed;
         if seed.is_some() && self.is_openai {
@@ -169,7 +177,9 @@ fn unsupported(key: &'static str, message: impl Into<String>) -> Notice {
 fn check_extra(rest: &Map<String, Value>, has_system: bool) -> Result<()> {
     for key in ["model", "input", "stream"] {
         if rest.contains_key(key) {
-            return Err(Error::configuration(format!("config.extra[\"{key}\"] would overwrite what the call itself says; leave it out")));
+            return Err(Error::configuration(format!(
+                "config.extra[\"{key}\"] would overwrite what the call itself says; leave it out"
+            )));
         }
     }
     if rest.get("background").is_some_and(|value| *value != Value::Bool(false)) {
@@ -178,7 +188,9 @@ fn check_extra(rest: &Map<String, Value>, has_system: bool) -> Result<()> {
         ));
     }
     if has_system && rest.contains_key("instructions") {
-        return Err(Error::configuration("config.extra has both a system prompt and OpenAI's name for it, \"instructions\"; give one"));
+        return Err(Error::configuration(
+            "config.extra has both a system prompt and OpenAI's name for it, \"instructions\"; give one",
+        ));
     }
     Ok(())
 }
@@ -197,7 +209,8 @@ mod tests {
 
     #[test]
     fn openai_is_told_by_host_or_mount() {
-        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "http://127.0.0.1:1/api.openai.com/v1"] {
+        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "http://127.0.0.1:1/api.openai.com/v1"]
+        {
             assert!(is_openai(url), "{url}");
         }
         for url in ["http://localhost:8000/v1", "https://api.openai.com.evil.org/v1", "https://notapi.openai.com/v1"] {

@@ -27,7 +27,9 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
             Some(refusal) => {
                 Error::output(OutputErrorKind::Refusal, format!("the model refused: {refusal}"), Some(refusal))
             }
-            None => Error::output(OutputErrorKind::NoText, format!("the reply holds no text, but {}", said.others()), None),
+            None => {
+                Error::output(OutputErrorKind::NoText, format!("the reply holds no text, but {}", said.others()), None)
+            }
         });
     };
     cut_at_stop(&mut text, &reading.stop);
@@ -69,7 +71,8 @@ impl Said {
             said.text = body["output_text"].as_str().map(str::to_owned);
         }
         let other = items.iter().filter(|item| !is_answer(item));
-        said.other_types = other.map(|item| item["type"].as_str().unwrap_or("an item without a type").to_owned()).collect();
+        said.other_types =
+            other.map(|item| item["type"].as_str().unwrap_or("an item without a type").to_owned()).collect();
         said
     }
 
@@ -104,11 +107,9 @@ fn is_answer(item: &Value) -> bool {
 fn incomplete(reason: Option<&str>, said: &Said, reading: &Reading) -> Result<FinishReason> {
     let text = said.text.clone().filter(|text| !text.is_empty());
     match reason {
-        Some("content_filter") => Err(Error::output(
-            OutputErrorKind::ContentFilter,
-            "the provider's content filter stopped the answer",
-            text,
-        )),
+        Some("content_filter") => {
+            Err(Error::output(OutputErrorKind::ContentFilter, "the provider's content filter stopped the answer", text))
+        }
         Some("max_output_tokens") | None if text.is_some() && reading.schema.is_none() => Ok(FinishReason::Length),
         Some("max_output_tokens") | None => {
             let spent = if text.is_none() && said.other_types.iter().any(|kind| kind == "reasoning") {
@@ -119,7 +120,9 @@ fn incomplete(reason: Option<&str>, said: &Said, reading: &Reading) -> Result<Fi
             Err(Error::output(OutputErrorKind::Truncated, format!("{spent}; raise max_tokens"), text))
         }
         Some(other) if text.is_some() && reading.schema.is_none() => Ok(FinishReason::Other(other.to_owned())),
-        Some(other) => Err(Error::output(OutputErrorKind::Truncated, format!("the answer is incomplete: {other}"), text)),
+        Some(other) => {
+            Err(Error::output(OutputErrorKind::Truncated, format!("the answer is incomplete: {other}"), text))
+        }
     }
 }
 
@@ -173,9 +176,15 @@ mod tests {
 
     #[test]
     fn the_answer_is_all_final_text_and_nothing_else() {
-        assert_eq!(text(json!([{"type": "reasoning", "summary": []}, message("a", Value::Null), message("b", Value::Null)])), "ab");
+        assert_eq!(
+            text(json!([{"type": "reasoning", "summary": []}, message("a", Value::Null), message("b", Value::Null)])),
+            "ab"
+        );
         assert_eq!(text(json!([message("hm", json!("commentary")), message("a", json!("final_answer"))])), "a");
-        assert_eq!(text(json!([{"type": "message", "content": null}, message("", Value::Null), 7, {"type": "new"}])), "");
+        assert_eq!(
+            text(json!([{"type": "message", "content": null}, message("", Value::Null), 7, {"type": "new"}])),
+            ""
+        );
     }
 
     fn kind(body: Value) -> OutputErrorKind {
