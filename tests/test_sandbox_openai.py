@@ -6,6 +6,7 @@ import datetime
 import enum
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -421,10 +422,11 @@ def test_fifty_thousand_rows(client):
     batch = wait(client, submit(client, [row.replace("ID", f"{number:05}") for number in range(50_000)]))
     assert time.monotonic() - started < 20
     assert batch.request_counts.completed == 50_000
-    output = read(client, batch.output_file_id)
-    assert len(output) == 50_000
-    for custom_id, result in output.items():
-        assert result["response"]["body"]["output"][0]["content"][0]["text"] == f"Prompt {custom_id}"
+    raw = client.files.content(batch.output_file_id).content
+    found = re.findall(rb'"custom_id":"(\d+)".*"text":"Prompt (\d+)"', raw)
+    assert len(found) == raw.count(b"\n") == 50_000
+    assert all(custom_id == echo for custom_id, echo in found)
+    assert len({custom_id for custom_id, _ in found}) == 50_000
 
 
 @pytest.mark.parametrize(
