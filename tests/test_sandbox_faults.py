@@ -6,9 +6,8 @@ import json
 import time
 from typing import Any
 
-import pytest
-
 import llmbackend
+import pytest
 
 openai = pytest.importorskip("openai")
 
@@ -176,11 +175,11 @@ def test_cut_body(box, client):
     file = client.files.create(file=("a.jsonl", data), purpose="batch")
     box.fault("cut_body:1@GET /content")
     got = b""
-    with pytest.raises(Exception, match="(?i)peer closed|incomplete|connection"):
-        with client.files.with_streaming_response.content(file.id) as reply:
-            assert reply.headers["content-length"] == str(len(data))
-            for piece in reply.iter_bytes():
-                got += piece
+    download = client.files.with_streaming_response.content(file.id)
+    with pytest.raises(Exception, match="(?i)peer closed|incomplete|connection"), download as reply:
+        assert reply.headers["content-length"] == str(len(data))
+        for piece in reply.iter_bytes():
+            got += piece
     assert got == data[: len(data) // 2]
     rest = client.files.content(file.id, extra_headers={"Range": f"bytes={len(got)}-"})
     assert rest.response.status_code == 206 and got + rest.content == data
@@ -327,7 +326,9 @@ def test_refusal(box, client):
     assert ask(client).output_text == "Hello there"
 
 
-@pytest.mark.parametrize(("fault", "reason"), [("truncated", "max_output_tokens"), ("content_filter", "content_filter")])
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("truncated", "max_output_tokens"), ("content_filter", "content_filter")]
+)
 def test_half_an_answer(box, client, fault, reason):
     box.fault(fault)
     response = ask(client)

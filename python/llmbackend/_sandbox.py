@@ -37,7 +37,7 @@ class Sandbox:
             raise ConfigurationError(str(error)) from None
 
     def options(self, provider: str) -> dict[str, str]:
-        """What to give to ``llmbackend.client(provider, model, **box.options(provider))``: ``api_key`` and ``base_url``."""
+        """``api_key`` and ``base_url``, for ``llmbackend.client(provider, model, **box.options(provider))``."""
         return {"api_key": _KEY, "base_url": self.url(provider)}
 
     def environment(self) -> dict[str, str]:
@@ -64,7 +64,7 @@ class Sandbox:
         self._core.clear_faults()
 
     def requests(self) -> list[tuple[str, str, int]]:
-        """(method, path, status) of the requests so far, at most the newest 100,000; status 0 where no reply was sent."""
+        """(method, path, status) of the newest 100,000 requests, oldest first; status 0 where no reply was sent."""
         return self._core.requests()
 
     def close(self) -> None:

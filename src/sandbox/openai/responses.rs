@@ -106,7 +106,7 @@ pub fn compose(
             .and_then(|reasoning| reasoning.get(key))
             .cloned()
     };
-    json!({
+    let mut response = json!({
         "id": ids.next("resp_"),
         "object": "response",
         "created_at": now,
@@ -119,7 +119,7 @@ pub fn compose(
         "max_output_tokens": given("max_output_tokens", Value::Null),
         "max_tool_calls": given("max_tool_calls", Value::Null),
         "model": ask.model,
-        "output": output,
+        "output": null,
         "parallel_tool_calls": given("parallel_tool_calls", json!(true)),
         "previous_response_id": given("previous_response_id", Value::Null),
         "prompt_cache_key": given("prompt_cache_key", Value::Null),
@@ -128,7 +128,7 @@ pub fn compose(
         "service_tier": "default",
         "store": given("store", json!(true)),
         "temperature": given("temperature", json!(1.0)),
-        "text": text_config(body),
+        "text": null,
         "tool_choice": given("tool_choice", json!("auto")),
         "tools": given("tools", json!([])),
         "top_logprobs": given("top_logprobs", json!(0)),
@@ -143,7 +143,11 @@ pub fn compose(
         },
         "user": given("user", Value::Null),
         "metadata": given("metadata", json!({})),
-    })
+    });
+    // The large ones are moved in: `json!` would copy them.
+    response["output"] = output;
+    response["text"] = text_config(body);
+    response
 }
 
 fn text_config(body: &Map<String, Value>) -> Value {
@@ -161,7 +165,10 @@ fn text_config(body: &Map<String, Value>) -> Value {
         format.entry("description").or_insert(Value::Null);
         format.entry("strict").or_insert(json!(false));
     }
-    json!({"format": format, "verbosity": given("verbosity").unwrap_or_else(|| json!("medium"))})
+    let mut config =
+        json!({"format": null, "verbosity": given("verbosity").unwrap_or_else(|| json!("medium"))});
+    config["format"] = format;
+    config
 }
 
 fn outcome(ids: &Ids, ask: &Ask, fault: Option<Kind>) -> Outcome {
@@ -200,7 +207,10 @@ fn outcome(ids: &Ids, ask: &Ask, fault: Option<Kind>) -> Outcome {
         ),
         _ => ("completed", full, ""),
     };
-    let message = |status: &str, part: Value| json!({"id": ids.next("msg_"), "type": "message", "status": status, "role": "assistant", "content": [part]});
+    let message = |status: &str, part: Value| {
+        let id = ids.next("msg_");
+        json!({"id": id, "type": "message", "status": status, "role": "assistant", "content": [part]})
+    };
     let said = |text: &str| json!({"type": "output_text", "annotations": [], "logprobs": [], "text": text});
     let mut answer_tokens = tokens(&text);
     match fault {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::Ordering;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::batches::{Batch, Usage};
@@ -94,28 +95,25 @@ impl<'a> Results<'a> {
             return Ok(());
         }
         let (response, error) = match unrun {
-            Some(end) => (Value::Null, never_ran(end)),
-            None => (self.response(row, line), Value::Null),
+            Some(end) => (None, Some(never_ran(end))),
+            None => (Some(self.response(row, line)), None),
         };
-        let custom_id = line.get("custom_id");
-        let result = json!({"id": self.shared.ids.next("batch_req_"), "custom_id": custom_id, "response": response, "error": error});
-        let result = result.to_string();
+        let result = serde_json::to_vec(&ResultLine {
+            id: self.shared.ids.next("batch_req_"),
+            custom_id: line.get("custom_id"),
+            response,
+            error,
+        })?;
         let succeeded = unrun.is_none() && row.succeeds;
-        let copies = if self.batch.faults.has(Kind::DuplicateLine) && row.index == self.total / 2 {
-            2
-        } else {
-            1
-        };
+        let is_doubled = self.batch.faults.has(Kind::DuplicateLine) && row.index == self.total / 2;
+        let copies = if is_doubled { 2 } else { 1 };
         let into_output = succeeded != self.swaps(succeeded, unrun.is_none());
-        let (shared, file) = (
-            self.shared,
-            if into_output {
-                &mut self.output
-            } else {
-                &mut self.errors
-            },
-        );
-        (0..copies).try_for_each(|_| file.line(shared, &result))
+        let file = if into_output {
+            &mut self.output
+        } else {
+            &mut self.errors
+        };
+        (0..copies).try_for_each(|_| file.line(self.shared, &result))
     }
 
     fn swaps(&mut self, succeeded: bool, ran: bool) -> bool {
@@ -130,21 +128,21 @@ impl<'a> Results<'a> {
         !std::mem::replace(done, true)
     }
 
-    fn response(&mut self, row: &Row, line: &Map<String, Value>) -> Value {
+    fn response(&mut self, row: &Row, line: &Map<String, Value>) -> RowResponse {
         let empty = Map::new();
         let body = line
             .get("body")
             .and_then(Value::as_object)
             .unwrap_or(&empty);
         let request_id = self.shared.ids.next("");
-        let refused = |error: ApiError| json!({"status_code": error.status.as_u16(), "request_id": request_id, "body": error.body()});
         let mut ask = match validate::check(body, &mut self.cache) {
             Ok(ask) => ask,
-            Err(error) => return refused(error),
+            Err(error) => return RowResponse::refused(request_id, &error),
         };
         if !row.succeeds {
             let message = "Invalid prompt: your prompt was flagged as potentially violating our usage policy.";
-            return refused(ApiError::invalid("invalid_prompt", "", message));
+            let error = ApiError::invalid("invalid_prompt", "", message);
+            return RowResponse::refused(request_id, &error);
         }
         let faults = &self.batch.faults;
         if faults.has(Kind::LineSeparator) {
@@ -167,7 +165,11 @@ impl<'a> Results<'a> {
         self.usage.input += count("/usage/input_tokens");
         self.usage.output += count("/usage/output_tokens");
         self.usage.reasoning += count("/usage/output_tokens_details/reasoning_tokens");
-        json!({"status_code": 200, "request_id": request_id, "body": response})
+        RowResponse {
+            status_code: 200,
+            request_id,
+            body: response,
+        }
     }
 
     /// Closes the files and puts them into the store; a file without lines is none.
@@ -176,6 +178,32 @@ impl<'a> Results<'a> {
         let output = self.output.finish(shared, batch, "output")?;
         let errors = self.errors.finish(shared, batch, "error")?;
         Ok(([output, errors], self.usage))
+    }
+}
+
+/// One line of a result file. A struct, and not `json!`, which would copy the whole answer twice.
+#[derive(Serialize)]
+struct ResultLine<'a> {
+    id: String,
+    custom_id: Option<&'a Value>,
+    response: Option<RowResponse>,
+    error: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct RowResponse {
+    status_code: u16,
+    request_id: String,
+    body: Value,
+}
+
+impl RowResponse {
+    fn refused(request_id: String, error: &ApiError) -> RowResponse {
+        RowResponse {
+            status_code: error.status.as_u16(),
+            request_id,
+            body: error.body(),
+        }
     }
 }
 
@@ -199,7 +227,7 @@ struct ResultFile {
 }
 
 impl ResultFile {
-    fn line(&mut self, shared: &Shared, line: &str) -> io::Result<()> {
+    fn line(&mut self, shared: &Shared, line: &[u8]) -> io::Result<()> {
         let writer = match &mut self.writer {
             Some(writer) => {
                 writer.write_all(b"\n")?;
@@ -212,7 +240,7 @@ impl ResultFile {
             )),
         };
         self.bytes += line.len() as u64;
-        writer.write_all(line.as_bytes())
+        writer.write_all(line)
     }
 
     fn finish(self, shared: &Shared, batch: &Batch, suffix: &str) -> io::Result<Option<String>> {
