@@ -1,17 +1,195 @@
-import os
+"""
+The Rust core of llmbackend. Private: use the package.
+"""
 
+from os import PathLike
+from typing import Any, SupportsFloat, SupportsIndex, final
+
+from _typeshed import Incomplete, SupportsGetItem
+
+@final
+class Batch:
+    def cancel(self, /) -> tuple[str, str, tuple[int, int, int]]:
+        """
+        Asks the provider to stop it; the state after that.
+        """
+    def failure(self, /) -> Any:
+        """
+        The error that says, in the provider's words, why there are no results.
+        """
+    @property
+    def id(self, /) -> str: ...
+    def look(self, /) -> tuple[str, str, tuple[int, int, int]]:
+        """
+        The state now: (normalized, raw, (total, done, failed)).
+        """
+    def results(self, /) -> Results:
+        """
+        Downloads the results and puts them in order.
+        """
+    def wait(
+        self,
+        /,
+        poll_interval: SupportsFloat | SupportsIndex,
+        timeout: SupportsFloat | SupportsIndex | None,
+        on_look: Any | None,
+    ) -> None:
+        """
+        Looks every `poll_interval` seconds until a terminal state, for at most `timeout` seconds; `on_look` gets what each
+        look saw.
+        """
+
+@final
+class Client:
+    """
+    A remote provider and a model.
+    """
+    def __new__(cls, /, provider: str, model: str, options: dict) -> Client: ...
+    def generate(self, /, input: Any, config: Incomplete, schema: Schema | None) -> Reply:
+        """
+        One answer, now.
+        """
+    def open_batch(self, /, batch_id: str, schema: Schema | None) -> Batch:
+        """
+        The handle of a batch that exists.
+        """
+    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete) -> Batch | None:
+        """
+        Writes the rows of a batch, uploads them and creates the job; None if there are no inputs.
+        """
+
+@final
+class Reply:
+    """
+    What came back from a single call.
+    """
+    @property
+    def finish_reason(self, /) -> str: ...
+    @property
+    def id(self, /) -> str | None: ...
+    @property
+    def model(self, /) -> str | None: ...
+    @property
+    def raw(self, /) -> bytes:
+        """
+        The reply's body as it came.
+        """
+    @property
+    def text(self, /) -> str:
+        """
+        The text; with a schema, the JSON text of the value.
+        """
+    @property
+    def usage(self, /) -> Usage | None: ...
+
+@final
+class Results:
+    """
+    The results of a batch, in the order of its inputs.
+    """
+    def __len__(self, /) -> int: ...
+    def custom_id(self, /, index: SupportsIndex) -> str: ...
+    def read(self, /, start: SupportsIndex, count: SupportsIndex) -> list:
+        """
+        The outcomes of up to `count` inputs from `start` on: tuples of status, text, error, usage and finish reason.
+        """
+    def warnings(self, /) -> list[str]:
+        """
+        What the caller should know about them.
+        """
+
+@final
 class Sandbox:
+    """
+    A running sandbox; `close` stops it.
+    """
     def __new__(
         cls,
+        /,
         host: str,
-        port: int,
-        directory: str | os.PathLike[str] | None,
-        speed: float,
-        faults: list[str],
-        seed: int,
-    ) -> Sandbox: ...
-    def url(self, provider: str) -> str: ...
-    def fault(self, text: str) -> None: ...
-    def clear_faults(self) -> None: ...
-    def requests(self) -> list[tuple[str, str, int]]: ...
-    def close(self) -> None: ...
+        port: SupportsIndex,
+        directory: str | PathLike[str] | None,
+        speed: SupportsFloat | SupportsIndex,
+        faults: SupportsGetItem[int, str],
+        seed: SupportsIndex,
+    ) -> Sandbox:
+        """
+        Starts a sandbox. `ValueError`: a bad host, speed or fault; `OSError`: the port is taken, or the folder unusable.
+        """
+    def clear_faults(self, /) -> None: ...
+    def close(self, /) -> None:
+        """
+        Stops the server. A second call does nothing.
+        """
+    def fault(self, /, text: str) -> None:
+        """
+        Adds a fault, written `NAME[:TIMES][@METHOD /path-part]`.
+        """
+    def requests(self, /) -> list[tuple[str, str, int]]:
+        """
+        (method, path, status) of the requests so far.
+        """
+    def url(self, /, provider: str) -> str:
+        """
+        The base URL of a provider.
+        """
+
+@final
+class Schema:
+    def __new__(cls, /, schema: dict, name: str, strict: bool, validate: bool) -> Schema: ...
+
+@final
+class Usage:
+    """
+    Tokens, with one meaning on every provider: input includes what was cached, output includes reasoning.
+    """
+    def __add__(self, other: object, /) -> Usage: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __new__(
+        cls,
+        /,
+        input_tokens: SupportsIndex = 0,
+        output_tokens: SupportsIndex = 0,
+        cached_tokens: SupportsIndex = 0,
+        reasoning_tokens: SupportsIndex = 0,
+    ) -> Usage: ...
+    def __reduce__(self, /) -> tuple[Any, tuple[int, int, int, int]]: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def cached_tokens(self, /) -> int:
+        """
+        The part of the input that was read from the provider's cache.
+        """
+    @property
+    def input_tokens(self, /) -> int:
+        """
+        Tokens of the prompt, cached ones included.
+        """
+    @property
+    def output_tokens(self, /) -> int:
+        """
+        Tokens of the answer, reasoning included.
+        """
+    @property
+    def reasoning_tokens(self, /) -> int:
+        """
+        The part of the output that was reasoning.
+        """
+    @property
+    def total_tokens(self, /) -> int:
+        """
+        Input and output.
+        """
+
+def provider_names() -> list[str]:
+    """
+    The names of the remote providers.
+    """
+
+def unknown_name(what: str, name: str, known: SupportsGetItem[int, str]) -> str:
+    """
+    One sentence for an unknown name: what it was, the nearest known one, and all that are known.
+    """
+
+def __getattr__(name: str) -> Incomplete: ...

@@ -14,9 +14,7 @@ pub fn tokens(text: &str) -> u64 {
 
 /// The first `limit` characters.
 pub fn first_chars(text: &str, limit: usize) -> &str {
-    text.char_indices()
-        .nth(limit)
-        .map_or(text, |(at, _)| &text[..at])
+    text.char_indices().nth(limit).map_or(text, |(at, _)| &text[..at])
 }
 
 /// From this depth on lists get their least length and alternatives the branch that ends soonest.
@@ -47,12 +45,7 @@ impl Sampler {
             let settled: HashMap<String, u32> = sampler
                 .heights
                 .keys()
-                .map(|name| {
-                    (
-                        name.clone(),
-                        sampler.resolve(name).map_or(0, |node| sampler.height(node)),
-                    )
-                })
+                .map(|name| (name.clone(), sampler.resolve(name).map_or(0, |node| sampler.height(node))))
                 .collect();
             if settled == sampler.heights {
                 break;
@@ -85,11 +78,7 @@ impl Sampler {
             return 0;
         }
         if let Some(branches) = alternatives(node) {
-            return branches
-                .iter()
-                .map(|branch| self.height(branch))
-                .min()
-                .unwrap_or(0);
+            return branches.iter().map(|branch| self.height(branch)).min().unwrap_or(0);
         }
         let below = |height: u32| height.saturating_add(1);
         let least_items = node.get("minItems").and_then(Value::as_u64).unwrap_or(0);
@@ -97,42 +86,26 @@ impl Sampler {
             return 0;
         }
         if types(node).contains(&"array") {
-            return node
-                .get("items")
-                .filter(|_| least_items > 0)
-                .map_or(0, |items| below(self.height(items)));
+            return node.get("items").filter(|_| least_items > 0).map_or(0, |items| below(self.height(items)));
         }
         let Some(properties) = node.get("properties").and_then(Value::as_object) else {
             return 0;
         };
-        let needed = properties
-            .iter()
-            .filter(|(name, _)| is_required(node, name));
-        needed
-            .map(|(_, property)| below(self.height(property)))
-            .max()
-            .unwrap_or(0)
+        let needed = properties.iter().filter(|(name, _)| is_required(node, name));
+        needed.map(|(_, property)| below(self.height(property))).max().unwrap_or(0)
     }
 
     fn value(&self, node: &Value, prompt: &str, dice: &mut Dice, depth: u32) -> Value {
         if depth > DEPTH_LIMIT || dice.step() > SIZE_LIMIT {
             return Value::Null;
         }
-        if let Some(target) = node
-            .get("$ref")
-            .and_then(Value::as_str)
-            .and_then(|name| self.resolve(name))
-        {
+        if let Some(target) = node.get("$ref").and_then(Value::as_str).and_then(|name| self.resolve(name)) {
             return self.value(target, prompt, dice, depth + 1);
         }
         if let Some(constant) = node.get("const") {
             return constant.clone();
         }
-        if let Some(values) = node
-            .get("enum")
-            .and_then(Value::as_array)
-            .filter(|values| !values.is_empty())
-        {
+        if let Some(values) = node.get("enum").and_then(Value::as_array).filter(|values| !values.is_empty()) {
             return values[dice.below(values.len())].clone();
         }
         if let Some(branches) = alternatives(node) {
@@ -156,18 +129,10 @@ impl Sampler {
         let heights: Vec<u32> = branches.iter().map(|branch| self.height(branch)).collect();
         let lowest = heights.iter().min().copied().unwrap_or(0);
         let fits = |height: u32| {
-            if depth < SHALLOW {
-                height < ENDLESS || lowest == ENDLESS
-            } else {
-                height == lowest
-            }
+            if depth < SHALLOW { height < ENDLESS || lowest == ENDLESS } else { height == lowest }
         };
-        let open: Vec<&Value> = branches
-            .iter()
-            .zip(heights)
-            .filter(|(_, height)| fits(*height))
-            .map(|(node, _)| node)
-            .collect();
+        let open: Vec<&Value> =
+            branches.iter().zip(heights).filter(|(_, height)| fits(*height)).map(|(node, _)| node).collect();
         open[dice.below(open.len())]
     }
 
@@ -179,10 +144,7 @@ impl Sampler {
         };
         target.remove("allOf");
         for part in parts {
-            let named = part
-                .get("$ref")
-                .and_then(Value::as_str)
-                .and_then(|name| self.resolve(name));
+            let named = part.get("$ref").and_then(Value::as_str).and_then(|name| self.resolve(name));
             for (key, value) in named.unwrap_or(part).as_object().into_iter().flatten() {
                 match (target.get_mut(key), value) {
                     (Some(Value::Object(old)), Value::Object(new)) => old.extend(new.clone()),
@@ -198,29 +160,15 @@ impl Sampler {
 
     fn object(&self, node: &Value, prompt: &str, dice: &mut Dice, depth: u32) -> Value {
         let mut out = Map::new();
-        for (name, property) in node
-            .get("properties")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        for (name, property) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
             if is_required(node, name) || depth < SHALLOW {
                 out.insert(name.clone(), self.value(property, prompt, dice, depth + 1));
             }
         }
-        if let Some(free) = node
-            .get("additionalProperties")
-            .filter(|free| free.is_object())
-        {
-            let least = node
-                .get("minProperties")
-                .and_then(Value::as_u64)
-                .unwrap_or(u64::from(depth < SHALLOW));
+        if let Some(free) = node.get("additionalProperties").filter(|free| free.is_object()) {
+            let least = node.get("minProperties").and_then(Value::as_u64).unwrap_or(u64::from(depth < SHALLOW));
             for number in (1..).take(least.min(100) as usize) {
-                out.insert(
-                    format!("key{number}"),
-                    self.value(free, prompt, dice, depth + 1),
-                );
+                out.insert(format!("key{number}"), self.value(free, prompt, dice, depth + 1));
             }
         }
         Value::Object(out)
@@ -229,25 +177,13 @@ impl Sampler {
     fn array(&self, node: &Value, prompt: &str, dice: &mut Dice, depth: u32) -> Value {
         let bound = |key: &str| node.get(key).and_then(Value::as_u64);
         let least = bound("minItems").unwrap_or(0);
-        let wanted = if depth < SHALLOW {
-            least.max(1 + dice.below(2) as u64)
-        } else {
-            least
-        };
-        let length = wanted
-            .min(bound("maxItems").unwrap_or(u64::MAX))
-            .min(10_000);
-        let prefix = node
-            .get("prefixItems")
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
+        let wanted = if depth < SHALLOW { least.max(1 + dice.below(2) as u64) } else { least };
+        let length = wanted.min(bound("maxItems").unwrap_or(u64::MAX)).min(10_000);
+        let prefix = node.get("prefixItems").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let rest = node.get("items").unwrap_or(&Value::Bool(true));
         let length = (length as usize).max(prefix.len());
-        let items =
-            (0..length).take_while(|place| *place < prefix.len() || rest != &Value::Bool(false));
-        items
-            .map(|place| self.value(prefix.get(place).unwrap_or(rest), prompt, dice, depth + 1))
-            .collect()
+        let items = (0..length).take_while(|place| *place < prefix.len() || rest != &Value::Bool(false));
+        items.map(|place| self.value(prefix.get(place).unwrap_or(rest), prompt, dice, depth + 1)).collect()
     }
 }
 
@@ -265,10 +201,7 @@ fn collect_refs(node: &Value, found: &mut HashMap<String, u32>) {
 }
 
 fn alternatives(node: &Value) -> Option<&[Value]> {
-    let list = node
-        .get("anyOf")
-        .or_else(|| node.get("oneOf"))?
-        .as_array()?;
+    let list = node.get("anyOf").or_else(|| node.get("oneOf"))?.as_array()?;
     (!list.is_empty()).then_some(list)
 }
 
@@ -334,25 +267,20 @@ mod tests {
 
     #[test]
     fn the_same_prompt_gives_the_same_value_and_echoes() {
-        let sampler = Sampler::new(
-            json!({"type": "object", "properties": {"t": {"type": "string"}, "n": {"type": "integer"}}}),
-        );
+        let sampler =
+            Sampler::new(json!({"type": "object", "properties": {"t": {"type": "string"}, "n": {"type": "integer"}}}));
         assert_eq!(sampler.sample("Hé"), sampler.sample("Hé"));
         assert_eq!(sampler.sample("Hé")["t"], "Hé");
     }
 
     #[test]
     fn endless_schemas_end() {
-        let endless =
-            json!({"type": "object", "properties": {"me": {"$ref": "#"}}, "required": ["me"]});
+        let endless = json!({"type": "object", "properties": {"me": {"$ref": "#"}}, "required": ["me"]});
         assert!(Sampler::new(endless).sample("x").is_object());
-        let twice =
-            json!({"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}, "required": ["a", "b"]});
+        let twice = json!({"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}, "required": ["a", "b"]});
         assert!(Sampler::new(twice).sample("x").is_object());
         assert!(
-            Sampler::new(json!({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}))
-                .sample("x")
-                .is_null()
+            Sampler::new(json!({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}})).sample("x").is_null()
         );
     }
 }

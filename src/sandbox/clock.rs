@@ -14,11 +14,7 @@ impl Clock {
     /// A clock that shows the real time now.
     pub fn start(speed: f64) -> Clock {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-        Clock {
-            speed,
-            started: Instant::now(),
-            unix: unix.map_or(0.0, |unix| unix.as_secs_f64()),
-        }
+        Clock { speed, started: Instant::now(), unix: unix.map_or(0.0, |unix| unix.as_secs_f64()) }
     }
 
     /// Virtual unix time in seconds.

@@ -23,10 +23,7 @@ pub struct Dice {
 
 impl Dice {
     pub fn new(seed: u64) -> Dice {
-        Dice {
-            state: seed,
-            steps: 0,
-        }
+        Dice { state: seed, steps: 0 }
     }
 
     /// Counts the values made so far, so that whoever makes them can stop.
@@ -42,11 +39,7 @@ impl Dice {
 
     /// A number below `limit`; 0 if that is 0.
     pub fn below(&mut self, limit: usize) -> usize {
-        if limit == 0 {
-            0
-        } else {
-            (self.next() % limit as u64) as usize
-        }
+        if limit == 0 { 0 } else { (self.next() % limit as u64) as usize }
     }
 
     /// A number in 0..1.

@@ -81,11 +81,7 @@ const TABLE: [(&str, Kind, Stage); 42] = [
     ("kill_connection", Kind::KillConnection, Stage::Request),
     ("lost_reply", Kind::LostReply, Stage::Request),
     ("cut_body", Kind::CutBody, Stage::Request),
-    (
-        "not_found_after_create",
-        Kind::NotFoundAfterCreate,
-        Stage::Job,
-    ),
+    ("not_found_after_create", Kind::NotFoundAfterCreate, Stage::Job),
     ("late_list", Kind::LateList, Stage::Job),
     ("expire_half", Kind::ExpireHalf, Stage::Job),
     ("cancel_half", Kind::CancelHalf, Stage::Job),
@@ -145,13 +141,7 @@ impl Fault {
             None => (None, None),
             Some(filter) => parse_filter(text, filter)?,
         };
-        Ok(Fault {
-            kind,
-            stage,
-            times,
-            method,
-            path,
-        })
+        Ok(Fault { kind, stage, times, method, path })
     }
 
     fn matches(&self, method: &str, path: &str) -> bool {
@@ -165,7 +155,9 @@ impl Fault {
 fn parse_times(text: &str, times: &str) -> Result<u32, String> {
     let number = times.parse::<u32>().ok().filter(|times| *times > 0);
     number.ok_or_else(|| {
-        format!("fault {text:?}: TIMES must be a whole number above 0, not {times:?} (NAME[:TIMES][@METHOD /path-part])")
+        format!(
+            "fault {text:?}: TIMES must be a whole number above 0, not {times:?} (NAME[:TIMES][@METHOD /path-part])"
+        )
     })
 }
 
@@ -187,14 +179,8 @@ fn parse_filter(text: &str, filter: &str) -> Result<Filter, String> {
 
 fn unknown_name(name: &str) -> String {
     let names: Vec<&str> = TABLE.iter().map(|(known, ..)| *known).collect();
-    let nearest = names
-        .iter()
-        .min_by_key(|known| distance(name, known))
-        .map_or("", |known| known);
-    format!(
-        "unknown fault {name:?}; did you mean {nearest:?}? Known faults: {}",
-        names.join(", ")
-    )
+    let nearest = names.iter().min_by_key(|known| distance(name, known)).map_or("", |known| known);
+    format!("unknown fault {name:?}; did you mean {nearest:?}? Known faults: {}", names.join(", "))
 }
 
 impl fmt::Display for Fault {
@@ -250,10 +236,7 @@ impl Faults {
                 Stage::Request => {}
                 // For these two TIMES counts looks at one job, not jobs.
                 Stage::Job if matches!(kind, Kind::NotFoundAfterCreate | Kind::LateList) => {
-                    let found = self
-                        .list
-                        .iter()
-                        .find(|fault| fault.kind == kind && fault.matches(method, path));
+                    let found = self.list.iter().find(|fault| fault.kind == kind && fault.matches(method, path));
                     if let Some(fault) = found {
                         let looks = fault.times.unwrap_or(u32::MAX);
                         if kind == Kind::LateList {
@@ -264,17 +247,13 @@ impl Faults {
                     }
                 }
                 Stage::Job => {
-                    if self
-                        .take(|fault| fault.kind == kind && fault.matches(method, path))
-                        .is_some()
-                    {
+                    if self.take(|fault| fault.kind == kind && fault.matches(method, path)).is_some() {
                         caught.kinds.push(kind);
                     }
                 }
                 Stage::Answer => {
-                    let named = |fault: &Fault| {
-                        fault.kind == kind && fault.path.is_some() && fault.matches(method, path)
-                    };
+                    let named =
+                        |fault: &Fault| fault.kind == kind && fault.path.is_some() && fault.matches(method, path);
                     if self.take(named).is_some() {
                         caught.answer = Some(kind);
                     }
@@ -335,20 +314,11 @@ mod tests {
         let fault = Fault::parse("server_error:2@POST /v1/batches").unwrap();
         assert_eq!(fault.to_string(), "server_error:2@POST /v1/batches");
         let mut faults = Faults::new(vec![fault]);
-        assert_eq!(
-            faults.take_request("GET", "/api.openai.com/v1/batches"),
-            None
-        );
+        assert_eq!(faults.take_request("GET", "/api.openai.com/v1/batches"), None);
         for _ in 0..2 {
-            assert_eq!(
-                faults.take_request("POST", "/api.openai.com/v1/batches"),
-                Some(Kind::ServerError)
-            );
+            assert_eq!(faults.take_request("POST", "/api.openai.com/v1/batches"), Some(Kind::ServerError));
         }
-        assert_eq!(
-            faults.take_request("POST", "/api.openai.com/v1/batches"),
-            None
-        );
+        assert_eq!(faults.take_request("POST", "/api.openai.com/v1/batches"), None);
     }
 
     #[test]
@@ -361,43 +331,20 @@ mod tests {
 
     #[test]
     fn errors_say_what_to_write() {
-        assert!(
-            Fault::parse("server_eror")
-                .unwrap_err()
-                .contains("did you mean \"server_error\"")
-        );
+        assert!(Fault::parse("server_eror").unwrap_err().contains("did you mean \"server_error\""));
         assert!(Fault::parse("stall:0").unwrap_err().contains("TIMES"));
         assert!(Fault::parse("stall:x").unwrap_err().contains("TIMES"));
-        assert!(
-            Fault::parse("stall@POST")
-                .unwrap_err()
-                .contains("path part")
-        );
+        assert!(Fault::parse("stall@POST").unwrap_err().contains("path part"));
     }
 
     #[test]
     fn answer_faults_reach_a_job_only_by_name() {
-        let list = [
-            "refusal",
-            "truncated@POST /v1/batches",
-            "late_list:3",
-            "drop_line:1",
-        ];
+        let list = ["refusal", "truncated@POST /v1/batches", "late_list:3", "drop_line:1"];
         let mut faults = Faults::new(list.map(|text| Fault::parse(text).unwrap()).to_vec());
         let job = faults.take_job("POST", "/api.openai.com/v1/batches");
-        assert_eq!(
-            (job.answer, job.unlisted, job.not_found),
-            (Some(Kind::Truncated), 3, 0)
-        );
+        assert_eq!((job.answer, job.unlisted, job.not_found), (Some(Kind::Truncated), 3, 0));
         assert!(job.has(Kind::DropLine));
-        assert!(
-            !faults
-                .take_job("POST", "/api.openai.com/v1/batches")
-                .has(Kind::DropLine)
-        );
-        assert_eq!(
-            faults.take_answer("POST", "/api.openai.com/v1/responses"),
-            Some(Kind::Refusal)
-        );
+        assert!(!faults.take_job("POST", "/api.openai.com/v1/batches").has(Kind::DropLine));
+        assert_eq!(faults.take_answer("POST", "/api.openai.com/v1/responses"), Some(Kind::Refusal));
     }
 }

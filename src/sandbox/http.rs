@@ -25,9 +25,7 @@ pub fn bytes(status: StatusCode, content_type: &'static str, body: impl Into<Byt
     let body = Full::new(body.into()).map_err(|never| match never {});
     let mut reply = Response::new(body.boxed_unsync());
     *reply.status_mut() = status;
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 
@@ -47,11 +45,7 @@ pub async fn file(status: StatusCode, path: &Path, start: u64, length: u64) -> i
             return None;
         }
         let mut piece = Vec::with_capacity(PIECE.min(left as usize));
-        match (&mut file)
-            .take(left.min(PIECE as u64))
-            .read_to_end(&mut piece)
-            .await
-        {
+        match (&mut file).take(left.min(PIECE as u64)).read_to_end(&mut piece).await {
             Ok(0) => Some((Err(io::ErrorKind::UnexpectedEof.into()), (file, 0))),
             Ok(read) => Some((Ok(Frame::data(piece.into())), (file, left - read as u64))),
             Err(error) => Some((Err(error), (file, 0))),
@@ -60,10 +54,7 @@ pub async fn file(status: StatusCode, path: &Path, start: u64, length: u64) -> i
     let mut reply = Response::new(StreamBody::new(pieces).boxed_unsync());
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     Ok(reply)
 }
@@ -80,14 +71,9 @@ pub enum Break {
 /// The same reply, with a Content-Length that promises all, but half of the body.
 pub fn cut(reply: Reply, at: Break) -> Reply {
     let (mut parts, body) = reply.into_parts();
-    let announced = parts
-        .headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok());
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let length: u64 = announced.or(body.size_hint().exact()).unwrap_or(0);
-    parts
-        .headers
-        .insert(CONTENT_LENGTH, HeaderValue::from(length.max(1)));
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length.max(1)));
     let pieces = stream::unfold((body, length / 2), move |(mut body, left)| async move {
         if left == 0 {
             // hyper sends what it has while this waits; an error at once would throw it away.
@@ -142,8 +128,7 @@ pub enum Range {
 /// Reads `bytes=a-b`, `bytes=a-` and `bytes=-n`. Anything else, several ranges among it, means all (RFC 9110 allows that).
 pub fn range(header: Option<&HeaderValue>, size: u64) -> Range {
     let text = header.and_then(|value| value.to_str().ok());
-    let Some((first, last)) = text.and_then(|text| text.strip_prefix("bytes=")?.split_once('-'))
-    else {
+    let Some((first, last)) = text.and_then(|text| text.strip_prefix("bytes=")?.split_once('-')) else {
         return Range::All;
     };
     match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {

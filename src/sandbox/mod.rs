@@ -106,14 +106,7 @@ impl Sandbox {
     /// Starts a sandbox and returns once it listens. Errors: the port is taken, the folder cannot be made, or `speed` is
     /// not a finite number above 0 (`InvalidInput`).
     pub fn start(options: Options) -> io::Result<Sandbox> {
-        let Options {
-            host,
-            port,
-            directory,
-            speed,
-            faults,
-            seed,
-        } = options;
+        let Options { host, port, directory, speed, faults, seed } = options;
         if !(speed.is_finite() && speed > 0.0) {
             let message = format!("speed must be a finite number above 0, not {speed}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -121,9 +114,7 @@ impl Sandbox {
         let (temporary, directory) = match directory {
             Some(directory) => (None, directory),
             None => {
-                let folder = tempfile::Builder::new()
-                    .prefix("llmbackend-sandbox-")
-                    .tempdir()?;
+                let folder = tempfile::Builder::new().prefix("llmbackend-sandbox-").tempdir()?;
                 let path = folder.path().to_path_buf();
                 (Some(folder), path)
             }
@@ -149,21 +140,13 @@ impl Sandbox {
             .build()?;
         let (stop, stopped) = oneshot::channel();
         let served = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("llmbackend-sandbox".into())
-            .spawn(move || {
-                runtime.block_on(server::serve(listener, served.clone(), stopped));
-                served.stopping.store(true, Ordering::Relaxed);
-                runtime.shutdown_timeout(Duration::from_millis(500));
-                drop(temporary);
-            })?;
-        Ok(Sandbox {
-            addr,
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-            process: std::process::id(),
-        })
+        let thread = std::thread::Builder::new().name("llmbackend-sandbox".into()).spawn(move || {
+            runtime.block_on(server::serve(listener, served.clone(), stopped));
+            served.stopping.store(true, Ordering::Relaxed);
+            runtime.shutdown_timeout(Duration::from_millis(500));
+            drop(temporary);
+        })?;
+        Ok(Sandbox { addr, shared, stop: Some(stop), thread: Some(thread), process: std::process::id() })
     }
 
     /// The address that it listens on.
@@ -233,11 +216,7 @@ impl Log {
             self.entries.pop_front();
             self.first += 1;
         }
-        self.entries.push_back(Logged {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            status: 0,
-        });
+        self.entries.push_back(Logged { method: method.to_owned(), path: path.to_owned(), status: 0 });
         self.first + self.entries.len() - 1
     }
 
@@ -259,10 +238,7 @@ struct Ids {
 
 impl Ids {
     fn new() -> Ids {
-        Ids {
-            start: fastrand::u64(..),
-            count: AtomicU64::new(0),
-        }
+        Ids { start: fastrand::u64(..), count: AtomicU64::new(0) }
     }
 
     /// The prefix and 32 hexadecimal digits.
@@ -298,23 +274,15 @@ mod tests {
         let sandbox = Sandbox::start(Options::default()).unwrap();
         assert!(sandbox.addr().ip().is_loopback());
         let body = r#"{"model":"any","input":"Hello"}"#;
-        let head = "POST /api.openai.com/v1/responses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\nConnection: close\r\n";
+        let head =
+            "POST /api.openai.com/v1/responses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\nConnection: close\r\n";
         let length = body.len();
-        let request = format!(
-            "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
+        let request = format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
         let reply = ask(&sandbox, &request);
-        assert!(
-            reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.contains(r#""text":"Hello""#),
-            "{reply}"
-        );
+        assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.contains(r#""text":"Hello""#), "{reply}");
         sandbox.add_fault(Fault::parse("kill_connection:1").unwrap());
         assert_eq!(ask(&sandbox, &request), "");
-        let statuses: Vec<u16> = sandbox
-            .requests()
-            .iter()
-            .map(|logged| logged.status)
-            .collect();
+        let statuses: Vec<u16> = sandbox.requests().iter().map(|logged| logged.status).collect();
         assert_eq!(statuses, [200, 0]);
         let addr = sandbox.addr();
         sandbox.stop();
@@ -323,20 +291,11 @@ mod tests {
 
     #[test]
     fn refuses_bad_options() {
-        let options = Options {
-            speed: f64::NAN,
-            ..Options::default()
-        };
-        assert_eq!(
-            Sandbox::start(options).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
+        let options = Options { speed: f64::NAN, ..Options::default() };
+        assert_eq!(Sandbox::start(options).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         let sandbox = Sandbox::start(Options::default()).unwrap();
         assert!(sandbox.url("openia").unwrap_err().contains("openai"));
-        let taken = Options {
-            port: sandbox.addr().port(),
-            ..Options::default()
-        };
+        let taken = Options { port: sandbox.addr().port(), ..Options::default() };
         assert!(Sandbox::start(taken).is_err());
     }
 }

@@ -7,10 +7,7 @@ use memchr::memmem;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// A part begins.
-    Part {
-        name: String,
-        filename: Option<String>,
-    },
+    Part { name: String, filename: Option<String> },
     /// Some of its content.
     Data(Bytes),
     /// The last part ended.
@@ -111,11 +108,7 @@ impl Reader {
     /// Takes all but the bytes that could be the beginning of a delimiter.
     fn keep_tail(&mut self) -> Option<Bytes> {
         let tail = self.delimiter.len() - 1;
-        let ready = self
-            .buffer
-            .len()
-            .checked_sub(tail)
-            .filter(|ready| *ready > 0)?;
+        let ready = self.buffer.len().checked_sub(tail).filter(|ready| *ready > 0)?;
         Some(self.buffer.split_to(ready).freeze())
     }
 }
@@ -123,19 +116,14 @@ impl Reader {
 fn part(headers: &str) -> Result<Event, String> {
     let disposition = headers.split("\r\n").find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.trim()
-            .eq_ignore_ascii_case("content-disposition")
-            .then_some(value)
+        name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
     });
-    let parameters = disposition
-        .and_then(|value| value.split_once(';'))
-        .map(|(_, parameters)| parameters);
+    let parameters = disposition.and_then(|value| value.split_once(';')).map(|(_, parameters)| parameters);
     let name = parameters.and_then(|parameters| parameter(parameters, "name"));
     match name {
-        Some(name) => Ok(Event::Part {
-            name,
-            filename: parameters.and_then(|parameters| parameter(parameters, "filename")),
-        }),
+        Some(name) => {
+            Ok(Event::Part { name, filename: parameters.and_then(|parameters| parameter(parameters, "filename")) })
+        }
         None => Err("a part has no Content-Disposition with a name".into()),
     }
 }
@@ -149,20 +137,14 @@ fn parameter(text: &str, wanted: &str) -> Option<String> {
         let (value, next) = match after.strip_prefix('"') {
             Some(quoted) => {
                 let end = end_of_quoted(quoted)?;
-                (
-                    quoted[..end].replace("\\\"", "\"").replace("%22", "\""),
-                    &quoted[end + 1..],
-                )
+                (quoted[..end].replace("\\\"", "\"").replace("%22", "\""), &quoted[end + 1..])
             }
             None => {
                 let end = after.find(';').unwrap_or(after.len());
                 (after[..end].trim().to_owned(), &after[end..])
             }
         };
-        if key
-            .trim_matches([' ', ';', '\t'])
-            .eq_ignore_ascii_case(wanted)
-        {
+        if key.trim_matches([' ', ';', '\t']).eq_ignore_ascii_case(wanted) {
             return Some(value);
         }
         rest = next;
@@ -203,24 +185,13 @@ mod tests {
         let body = BODY.to_vec();
         // "--Btwo" inside a content is a broken delimiter; with a longer boundary it is content.
         assert!(read(&body, 7).unwrap_err().contains("boundary"));
-        let body = String::from_utf8(body)
-            .unwrap()
-            .replace("--Btwo", "-Btwo")
-            .into_bytes();
+        let body = String::from_utf8(body).unwrap().replace("--Btwo", "-Btwo").into_bytes();
         for step in 1..body.len() {
             let parts = read(&body, step).unwrap();
-            assert_eq!(
-                parts[0],
-                ("purpose".into(), None, b"batch".to_vec()),
-                "step {step}"
-            );
+            assert_eq!(parts[0], ("purpose".into(), None, b"batch".to_vec()), "step {step}");
             assert_eq!(
                 parts[1],
-                (
-                    "file".into(),
-                    Some("a b.jsonl".into()),
-                    b"one\r\n-Btwo\r\n".to_vec()
-                ),
+                ("file".into(), Some("a b.jsonl".into()), b"one\r\n-Btwo\r\n".to_vec()),
                 "step {step}"
             );
         }

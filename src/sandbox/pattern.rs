@@ -7,10 +7,7 @@ use super::dice::Dice;
 
 /// A text that matches `pattern`, varied by the dice.
 pub fn sample(pattern: &str, dice: &mut Dice) -> Option<String> {
-    let mut parser = Parser {
-        rest: pattern.chars().collect(),
-        at: 0,
-    };
+    let mut parser = Parser { rest: pattern.chars().collect(), at: 0 };
     let node = parser.alternatives(0)?;
     if parser.at < parser.rest.len() {
         return None;
@@ -66,10 +63,7 @@ impl Parser {
     }
 
     fn eat(&mut self, text: &str) -> bool {
-        let found = text
-            .chars()
-            .enumerate()
-            .all(|(i, c)| self.rest.get(self.at + i) == Some(&c));
+        let found = text.chars().enumerate().all(|(i, c)| self.rest.get(self.at + i) == Some(&c));
         if found {
             self.at += text.chars().count();
         }
@@ -153,16 +147,10 @@ impl Parser {
         self.lazy();
         let (least, most) = match text.split_once(',') {
             None => (text.parse().ok()?, text.parse().ok()?),
-            Some((least, "")) => (
-                least.parse().ok()?,
-                least.parse::<u32>().ok()?.saturating_add(2),
-            ),
+            Some((least, "")) => (least.parse().ok()?, least.parse::<u32>().ok()?.saturating_add(2)),
             Some((least, most)) => {
                 let least: u32 = least.parse().ok()?;
-                (
-                    least,
-                    most.parse::<u32>().ok()?.min(least.saturating_add(2)),
-                )
+                (least, most.parse::<u32>().ok()?.min(least.saturating_add(2)))
             }
         };
         (least <= most && most <= COUNT_LIMIT).then(|| Node::Repeat(Box::new(node), least, most))
@@ -189,8 +177,7 @@ impl Parser {
                 '[' if self.peek() == Some(':') => return None,
                 literal => literal,
             };
-            let is_range = self.peek() == Some('-')
-                && self.rest.get(self.at + 1).is_some_and(|next| *next != ']');
+            let is_range = self.peek() == Some('-') && self.rest.get(self.at + 1).is_some_and(|next| *next != ']');
             if !is_range {
                 ranges.push((first, first));
                 continue;
@@ -205,11 +192,7 @@ impl Parser {
             }
             ranges.push((first, last));
         }
-        if negated {
-            outside(&ranges)
-        } else {
-            Some(ranges)
-        }
+        if negated { outside(&ranges) } else { Some(ranges) }
     }
 }
 
@@ -229,10 +212,8 @@ fn escape(escaped: char) -> Option<Vec<(char, char)>> {
 }
 
 fn outside(ranges: &[(char, char)]) -> Option<Vec<(char, char)>> {
-    let free: Vec<(char, char)> = ('!'..='~')
-        .filter(|c| !ranges.iter().any(|(first, last)| first <= c && c <= last))
-        .map(|c| (c, c))
-        .collect();
+    let free: Vec<(char, char)> =
+        ('!'..='~').filter(|c| !ranges.iter().any(|(first, last)| first <= c && c <= last)).map(|c| (c, c)).collect();
     (!free.is_empty()).then_some(free)
 }
 
@@ -257,10 +238,7 @@ mod tests {
             let validator = jsonschema::validator_for(&json!({"pattern": pattern})).unwrap();
             for seed in 0..50 {
                 let text = sample(pattern, &mut Dice::new(seed)).unwrap();
-                assert!(
-                    validator.is_valid(&json!(text)),
-                    "{pattern} does not match {text:?}"
-                );
+                assert!(validator.is_valid(&json!(text)), "{pattern} does not match {text:?}");
             }
         }
         assert!(sample(r"\p{L}+", &mut Dice::new(1)).is_none());

@@ -11,10 +11,8 @@ pub fn integer(node: &Value, dice: &mut Dice) -> Value {
     let limit = |key: &str| node.get(key).and_then(Value::as_f64);
     // i128 holds any bound that a JSON number can name exactly enough, and sums of such.
     let step = limit("multipleOf").map_or(1, |step| step.abs().round().max(1.0) as i128);
-    let low = [
-        limit("minimum").map(|low| low.ceil() as i128),
-        limit("exclusiveMinimum").map(|low| low.floor() as i128 + 1),
-    ];
+    let low =
+        [limit("minimum").map(|low| low.ceil() as i128), limit("exclusiveMinimum").map(|low| low.floor() as i128 + 1)];
     let high = [
         limit("maximum").map(|high| high.floor() as i128),
         limit("exclusiveMaximum").map(|high| high.ceil() as i128 - 1),
@@ -61,11 +59,7 @@ pub fn number(node: &Value, dice: &mut Dice) -> Value {
     }
     if let Some(step) = limit("multipleOf").filter(|step| *step > 0.0) {
         let place = (picked / step).floor();
-        let place = if place * step < low {
-            place + 1.0
-        } else {
-            place
-        };
+        let place = if place * step < low { place + 1.0 } else { place };
         // Dividing by the reciprocal keeps 0.1 * 3 at 0.3.
         picked = place / (1.0 / step).round().max(1.0);
     }
@@ -74,41 +68,22 @@ pub fn number(node: &Value, dice: &mut Dice) -> Value {
 
 /// A string: of the format, or of the pattern, or else the prompt, cut and filled to the lengths of the schema.
 pub fn string(node: &Value, prompt: &str, dice: &mut Dice) -> String {
-    if let Some(text) = node
-        .get("format")
-        .and_then(Value::as_str)
-        .and_then(|format| formatted(format, dice))
-    {
+    if let Some(text) = node.get("format").and_then(Value::as_str).and_then(|format| formatted(format, dice)) {
         return text;
     }
-    if let Some(text) = node
-        .get("pattern")
-        .and_then(Value::as_str)
-        .and_then(|pattern| pattern::sample(pattern, dice))
-    {
+    if let Some(text) = node.get("pattern").and_then(Value::as_str).and_then(|pattern| pattern::sample(pattern, dice)) {
         return text;
     }
-    let bound = |key: &str| {
-        node.get(key)
-            .and_then(Value::as_u64)
-            .and_then(|bound| usize::try_from(bound).ok())
-    };
+    let bound = |key: &str| node.get(key).and_then(Value::as_u64).and_then(|bound| usize::try_from(bound).ok());
     let mut text = first_chars(prompt, bound("maxLength").unwrap_or(usize::MAX)).to_owned();
-    let missing = bound("minLength")
-        .unwrap_or(0)
-        .saturating_sub(text.chars().count());
+    let missing = bound("minLength").unwrap_or(0).saturating_sub(text.chars().count());
     text.push_str(&".".repeat(missing.min(1_000_000)));
     text
 }
 
 fn formatted(format: &str, dice: &mut Dice) -> Option<String> {
     let n = dice.below(1 << 24);
-    let date = format!(
-        "20{:02}-{:02}-{:02}",
-        n % 30,
-        n / 30 % 12 + 1,
-        n / 360 % 28 + 1
-    );
+    let date = format!("20{:02}-{:02}-{:02}", n % 30, n / 30 % 12 + 1, n / 360 % 28 + 1);
     let time = format!("{:02}:{:02}:{:02}Z", n % 24, n / 24 % 60, n / 1440 % 60);
     Some(match format {
         "date-time" => format!("{date}T{time}"),
@@ -119,10 +94,7 @@ fn formatted(format: &str, dice: &mut Dice) -> Option<String> {
         "hostname" | "idn-hostname" => format!("host{n}.example.com"),
         "ipv4" => format!("192.0.2.{}", n % 254 + 1),
         "ipv6" => format!("2001:db8::{:x}", n % 0xffff + 1),
-        "uuid" => format!(
-            "{n:08x}-0000-4000-8000-{:012x}",
-            mix(n as u64) & 0xffff_ffff_ffff
-        ),
+        "uuid" => format!("{n:08x}-0000-4000-8000-{:012x}", mix(n as u64) & 0xffff_ffff_ffff),
         "uri" | "iri" | "url" => format!("https://example.com/{n}"),
         "uri-reference" => format!("/{n}"),
         _ => return None,

@@ -17,11 +17,7 @@ use super::http::{self, Break, Reply};
 use super::{MOUNTS, Shared, lock, openai};
 
 /// Serves until told to stop. Connections that are still open then end with the runtime.
-pub async fn serve(
-    listener: std::net::TcpListener,
-    shared: Arc<Shared>,
-    stop: oneshot::Receiver<()>,
-) {
+pub async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, stop: oneshot::Receiver<()>) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
     };
@@ -50,9 +46,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         async move { answer(shared, request).await }
     });
     // An error here is a client that went away, or a fault that closed the connection.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// One request. An error closes the connection without a reply.
@@ -84,11 +78,7 @@ async fn strike(shared: &Arc<Shared>, request: Request<Incoming>) -> io::Result<
         Some(Kind::HtmlBody) => {
             http::drain(request.into_body()).await;
             let page = "<!DOCTYPE html>\n<html><head><title>Please log in</title></head><body>A gateway's page.</body></html>\n";
-            Ok(http::bytes(
-                StatusCode::OK,
-                "text/html; charset=utf-8",
-                page,
-            ))
+            Ok(http::bytes(StatusCode::OK, "text/html; charset=utf-8", page))
         }
         Some(Kind::EmptyBody) => {
             http::drain(request.into_body()).await;
@@ -115,14 +105,8 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
     if path == "/" {
         return http::bytes(StatusCode::OK, "text/plain; charset=utf-8", welcome());
     }
-    let mounts: Vec<String> = MOUNTS
-        .iter()
-        .map(|(_, mount, version)| format!("/{mount}{version}"))
-        .collect();
-    let message = format!(
-        "Nothing is served at {path}; the sandbox serves {}.",
-        mounts.join(", ")
-    );
+    let mounts: Vec<String> = MOUNTS.iter().map(|(_, mount, version)| format!("/{mount}{version}")).collect();
+    let message = format!("Nothing is served at {path}; the sandbox serves {}.", mounts.join(", "));
     let error = json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}});
     http::json(StatusCode::NOT_FOUND, &error)
 }

@@ -17,11 +17,7 @@ pub struct Shelf<T> {
 
 impl<T> Default for Shelf<T> {
     fn default() -> Shelf<T> {
-        Shelf {
-            items: BTreeMap::new(),
-            places: HashMap::new(),
-            next: 0,
-        }
+        Shelf { items: BTreeMap::new(), places: HashMap::new(), next: 0 }
     }
 }
 
@@ -71,31 +67,12 @@ impl<T> Shelf<T> {
             Some(id) => Some(*self.places.get(id)?),
             None => None,
         };
-        let past = |place: u64| {
-            after.is_none_or(|after| {
-                if newest_first {
-                    place < after
-                } else {
-                    place > after
-                }
-            })
-        };
-        let wanted = |(place, (_, item)): (&u64, &(String, Arc<T>))| {
-            (past(*place) && keep(item)).then(|| item.clone())
-        };
+        let past = |place: u64| after.is_none_or(|after| if newest_first { place < after } else { place > after });
+        let wanted = |(place, (_, item)): (&u64, &(String, Arc<T>))| (past(*place) && keep(item)).then(|| item.clone());
         let mut items: Vec<Arc<T>> = if newest_first {
-            self.items
-                .iter()
-                .rev()
-                .filter_map(wanted)
-                .take(limit + 1)
-                .collect()
+            self.items.iter().rev().filter_map(wanted).take(limit + 1).collect()
         } else {
-            self.items
-                .iter()
-                .filter_map(wanted)
-                .take(limit + 1)
-                .collect()
+            self.items.iter().filter_map(wanted).take(limit + 1).collect()
         };
         let has_more = items.len() > limit;
         items.truncate(limit);
@@ -130,10 +107,7 @@ impl Store {
     /// A store in `directory`, which is made if missing.
     pub fn new(directory: &Path) -> io::Result<Store> {
         std::fs::create_dir_all(directory)?;
-        Ok(Store {
-            directory: directory.to_path_buf(),
-            files: Mutex::default(),
-        })
+        Ok(Store { directory: directory.to_path_buf(), files: Mutex::default() })
     }
 
     /// Where the content of the file called `id` belongs.
@@ -168,9 +142,7 @@ impl Store {
         purpose: Option<&str>,
         now: f64,
     ) -> Option<Page<StoredFile>> {
-        let keep = |file: &StoredFile| {
-            is_alive(file, now) && purpose.is_none_or(|purpose| file.purpose == purpose)
-        };
+        let keep = |file: &StoredFile| is_alive(file, now) && purpose.is_none_or(|purpose| file.purpose == purpose);
         lock(&self.files).page(after, limit, newest_first, keep)
     }
 }
@@ -191,10 +163,7 @@ mod tests {
         }
         let read = |after, limit, newest| {
             let page = shelf.page(after, limit, newest, |_| true).unwrap();
-            (
-                page.items.iter().map(|item| **item).collect::<Vec<i32>>(),
-                page.has_more,
-            )
+            (page.items.iter().map(|item| **item).collect::<Vec<i32>>(), page.has_more)
         };
         assert_eq!(read(None, 2, true), (vec![4, 3], true));
         assert_eq!(read(Some("3"), 3, true), (vec![2, 1, 0], false));

@@ -96,10 +96,7 @@ impl Progress {
 
     /// When `status` was reached.
     pub fn since(&self, status: Status) -> Option<f64> {
-        self.reached
-            .iter()
-            .find(|(reached, _)| *reached == status)
-            .map(|(_, when)| *when)
+        self.reached.iter().find(|(reached, _)| *reached == status).map(|(_, when)| *when)
     }
 
     /// Rows that have run at `now`.
@@ -116,21 +113,11 @@ impl Progress {
 }
 
 pub fn create(shared: &Arc<Shared>, parts: &Parts, body: &Map<String, Value>) -> Answer {
-    const KEYS: [&str; 5] = [
-        "completion_window",
-        "endpoint",
-        "input_file_id",
-        "metadata",
-        "output_expires_after",
-    ];
+    const KEYS: [&str; 5] = ["completion_window", "endpoint", "input_file_id", "metadata", "output_expires_after"];
     if let Some(key) = body.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(values::unknown(key, KEYS.into_iter()));
     }
-    let needed = |key: &str| {
-        body.get(key)
-            .filter(|value| !value.is_null())
-            .ok_or_else(|| ApiError::missing(key))
-    };
+    let needed = |key: &str| body.get(key).filter(|value| !value.is_null()).ok_or_else(|| ApiError::missing(key));
     let file = needed("input_file_id")?;
     let Some(input_file_id) = file.as_str() else {
         return Err(values::wrong_type("input_file_id", "a string", file));
@@ -138,10 +125,7 @@ pub fn create(shared: &Arc<Shared>, parts: &Parts, body: &Map<String, Value>) ->
     values::choice("endpoint", needed("endpoint")?, &[ENDPOINT])?;
     values::choice("completion_window", needed("completion_window")?, &["24h"])?;
     values::check_metadata(body.get("metadata"))?;
-    let output_life = match body
-        .get("output_expires_after")
-        .filter(|value| !value.is_null())
-    {
+    let output_life = match body.get("output_expires_after").filter(|value| !value.is_null()) {
         Some(given) => Some(files::check_expiry("output_expires_after", given)?),
         None => None,
     };
@@ -151,11 +135,7 @@ pub fn create(shared: &Arc<Shared>, parts: &Parts, body: &Map<String, Value>) ->
         id: shared.ids.next("batch_"),
         created_at,
         input_file_id: input_file_id.to_owned(),
-        metadata: body
-            .get("metadata")
-            .filter(|value| !value.is_null())
-            .cloned()
-            .unwrap_or_else(|| json!({})),
+        metadata: body.get("metadata").filter(|value| !value.is_null()).cloned().unwrap_or_else(|| json!({})),
         output_life,
         not_found: AtomicU32::new(faults.not_found),
         unlisted: AtomicU32::new(faults.unlisted),
@@ -209,9 +189,7 @@ pub fn cancel(shared: &Shared, id: &str) -> Answer {
 pub fn list(shared: &Shared, parts: &Parts) -> Answer {
     let limit = limit(parts, 20, 100)?;
     let after = query(parts, "after");
-    let page = lock(&shared.openai.batches).page(after.as_deref(), limit, true, |batch| {
-        !strikes(&batch.unlisted)
-    });
+    let page = lock(&shared.openai.batches).page(after.as_deref(), limit, true, |batch| !strikes(&batch.unlisted));
     let page = page.ok_or_else(|| no_batch(after.as_deref().unwrap_or("")))?;
     let now = shared.clock.now();
     let data = page.items.iter().map(|batch| object(batch, now)).collect();
@@ -225,14 +203,11 @@ fn strikes(left: &AtomicU32) -> bool {
         u32::MAX => Some(u32::MAX),
         left => Some(left - 1),
     };
-    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend)
-        .is_ok()
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
 }
 
 fn find(shared: &Shared, id: &str) -> Result<Arc<Batch>, ApiError> {
-    lock(&shared.openai.batches)
-        .get(id)
-        .ok_or_else(|| no_batch(id))
+    lock(&shared.openai.batches).get(id).ok_or_else(|| no_batch(id))
 }
 
 fn no_batch(id: &str) -> ApiError {
@@ -251,15 +226,8 @@ fn object(batch: &Batch, now: f64) -> Value {
         errors => json!({"object": "list", "data": errors}),
     };
     let [output, error] = &progress.files;
-    let ended = matches!(
-        progress.status,
-        Status::Completed | Status::Expired | Status::Cancelled
-    );
-    let no_errors = if ended && batch.faults.has(Kind::EmptyErrorFileId) {
-        json!("")
-    } else {
-        Value::Null
-    };
+    let ended = matches!(progress.status, Status::Completed | Status::Expired | Status::Cancelled);
+    let no_errors = if ended && batch.faults.has(Kind::EmptyErrorFileId) { json!("") } else { Value::Null };
     json!({
         "id": batch.id,
         "object": "batch",
@@ -288,16 +256,9 @@ fn object(batch: &Batch, now: f64) -> Value {
 
 /// All zero until the job runs. Rows that never ran are not failed ones.
 fn counts(batch: &Batch, progress: &Progress, now: f64) -> Value {
-    let total = if progress.since(Status::InProgress).is_some() {
-        progress.rows.len()
-    } else {
-        0
-    };
+    let total = if progress.since(Status::InProgress).is_some() { progress.rows.len() } else { 0 };
     let ran = progress.ran_at(now).min(total);
-    let completed = progress.rows[..ran]
-        .iter()
-        .filter(|succeeds| **succeeds)
-        .count();
+    let completed = progress.rows[..ran].iter().filter(|succeeds| **succeeds).count();
     if batch.faults.has(Kind::LyingCounts) && total > 0 {
         return json!({"total": total + 1, "completed": 0, "failed": total});
     }

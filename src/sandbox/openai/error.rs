@@ -58,13 +58,7 @@ impl ApiError {
 
     /// The body.
     pub fn body(&self) -> Value {
-        let ApiError {
-            message,
-            kind,
-            param,
-            code,
-            ..
-        } = self;
+        let ApiError { message, kind, param, code, .. } = self;
         json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
     }
 
@@ -82,88 +76,46 @@ impl From<std::io::Error> for ApiError {
 /// A 404 for a model that does not exist.
 pub fn no_model(id: &str) -> ApiError {
     let message = format!("The model '{id}' does not exist or you do not have access to it.");
-    ApiError {
-        code: Some("model_not_found"),
-        ..ApiError::not_found("model", message)
-    }
+    ApiError { code: Some("model_not_found"), ..ApiError::not_found("model", message) }
 }
 
 /// The reply of a request fault that is an error of OpenAI's.
 pub fn fault(kind: Kind) -> Reply {
-    let error = |status, kind, code, message: &str| ApiError {
-        status,
-        message: message.to_owned(),
-        kind,
-        param: None,
-        code,
-    };
+    let error =
+        |status, kind, code, message: &str| ApiError { status, message: message.to_owned(), kind, param: None, code };
     let error = match kind {
         Kind::RateLimit => {
-            let message = "Rate limit reached for requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 1s.";
-            error(
-                StatusCode::TOO_MANY_REQUESTS,
-                "requests",
-                Some("rate_limit_exceeded"),
-                message,
-            )
+            let message =
+                "Rate limit reached for requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 1s.";
+            error(StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"), message)
         }
         Kind::Quota => {
-            let message =
-                "You exceeded your current quota, please check your plan and billing details.";
-            error(
-                StatusCode::TOO_MANY_REQUESTS,
-                "insufficient_quota",
-                Some("insufficient_quota"),
-                message,
-            )
+            let message = "You exceeded your current quota, please check your plan and billing details.";
+            error(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota"), message)
         }
         Kind::Overloaded => {
             let message = "Our servers are currently overloaded. Please try again later.";
-            error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "service_unavailable_error",
-                Some("server_is_overloaded"),
-                message,
-            )
+            error(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable_error", Some("server_is_overloaded"), message)
         }
         Kind::Auth => {
             let message = "Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys.";
-            error(
-                StatusCode::UNAUTHORIZED,
-                "invalid_request_error",
-                Some("invalid_api_key"),
-                message,
-            )
+            error(StatusCode::UNAUTHORIZED, "invalid_request_error", Some("invalid_api_key"), message)
         }
         Kind::Forbidden => {
             let message = "Country, region, or territory not supported";
-            error(
-                StatusCode::FORBIDDEN,
-                "request_forbidden",
-                Some("unsupported_country_region_territory"),
-                message,
-            )
+            error(StatusCode::FORBIDDEN, "request_forbidden", Some("unsupported_country_region_territory"), message)
         }
         Kind::ModelNotFound => no_model("the-model"),
-        Kind::RequestTimeout => error(
-            StatusCode::REQUEST_TIMEOUT,
-            "timeout",
-            None,
-            "The request timed out.",
-        ),
+        Kind::RequestTimeout => error(StatusCode::REQUEST_TIMEOUT, "timeout", None, "The request timed out."),
         Kind::Conflict => {
             let message = "The resource was changed by another request.";
             error(StatusCode::CONFLICT, "invalid_request_error", None, message)
         }
-        _ => ApiError::server(
-            "The server had an error while processing your request. Sorry about that!",
-        ),
+        _ => ApiError::server("The server had an error while processing your request. Sorry about that!"),
     };
     let mut reply = error.reply();
     if kind == Kind::RateLimit {
-        reply
-            .headers_mut()
-            .insert("retry-after", HeaderValue::from_static("1"));
+        reply.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
     }
     reply
 }

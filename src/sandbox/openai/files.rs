@@ -18,14 +18,7 @@ use crate::sandbox::http::{self, Range};
 use crate::sandbox::multipart::{Event, Reader};
 use crate::sandbox::store::StoredFile;
 
-const PURPOSES: [&str; 6] = [
-    "assistants",
-    "batch",
-    "fine-tune",
-    "vision",
-    "user_data",
-    "evals",
-];
+const PURPOSES: [&str; 6] = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"];
 /// Whether MB means 10^6 or 2^20 is not documented; what passes here passes both ways.
 const BATCH_LIMIT: u64 = 200_000_000;
 const FILE_LIMIT: u64 = 512_000_000;
@@ -44,18 +37,11 @@ struct Form {
 
 impl Form {
     fn field(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     fn limit(&self) -> u64 {
-        if self.field("purpose") == Some("batch") {
-            BATCH_LIMIT
-        } else {
-            FILE_LIMIT
-        }
+        if self.field("purpose") == Some("batch") { BATCH_LIMIT } else { FILE_LIMIT }
     }
 }
 
@@ -63,9 +49,8 @@ pub async fn upload(shared: &Arc<Shared>, parts: &Parts, mut body: Incoming) -> 
     let content_type = header(parts, CONTENT_TYPE.as_str());
     let Some(mut reader) = Reader::new(content_type) else {
         http::drain(body).await;
-        let message = format!(
-            "Invalid Content-Type header ({content_type}), expected multipart/form-data with a boundary."
-        );
+        let message =
+            format!("Invalid Content-Type header ({content_type}), expected multipart/form-data with a boundary.");
         return Err(ApiError::invalid(None, "", message));
     };
     let id = shared.ids.next("file-");
@@ -81,13 +66,8 @@ pub async fn upload(shared: &Arc<Shared>, parts: &Parts, mut body: Incoming) -> 
     Ok(http::json(StatusCode::OK, &object(&*received?)))
 }
 
-async fn receive(
-    reader: &mut Reader,
-    body: &mut Incoming,
-    path: &std::path::Path,
-) -> Result<Form, ApiError> {
-    let malformed =
-        |why: &str| ApiError::invalid(None, "", format!("Could not parse multipart form: {why}."));
+async fn receive(reader: &mut Reader, body: &mut Incoming, path: &std::path::Path) -> Result<Form, ApiError> {
+    let malformed = |why: &str| ApiError::invalid(None, "", format!("Could not parse multipart form: {why}."));
     let mut form = Form::default();
     let mut file = BufWriter::with_capacity(256 * 1024, tokio::fs::File::create(path).await?);
     let mut in_file = false;
@@ -140,33 +120,17 @@ fn too_large() -> ApiError {
 
 /// Checks the form of a file that is on disk, and takes the file into the store.
 fn accept(shared: &Shared, id: &str, form: Form) -> Result<Arc<StoredFile>, ApiError> {
-    const FIELDS: [&str; 4] = [
-        "purpose",
-        "file",
-        "expires_after[anchor]",
-        "expires_after[seconds]",
-    ];
-    if let Some((name, _)) = form
-        .fields
-        .iter()
-        .find(|(name, _)| !FIELDS.contains(&name.as_str()))
-    {
+    const FIELDS: [&str; 4] = ["purpose", "file", "expires_after[anchor]", "expires_after[seconds]"];
+    if let Some((name, _)) = form.fields.iter().find(|(name, _)| !FIELDS.contains(&name.as_str())) {
         return Err(values::unknown(name, FIELDS.into_iter()));
     }
-    let purpose = form
-        .field("purpose")
-        .ok_or_else(|| ApiError::missing("purpose"))?
-        .to_owned();
+    let purpose = form.field("purpose").ok_or_else(|| ApiError::missing("purpose"))?.to_owned();
     values::choice("purpose", &json!(purpose), &PURPOSES)?;
     let limit = form.limit();
     let life = expiry(&form)?;
     let (filename, bytes) = form.file.ok_or_else(|| ApiError::missing("file"))?;
     if purpose == "batch" && !filename.ends_with(".jsonl") {
-        return Err(ApiError::invalid(
-            None,
-            "file",
-            "Invalid file format for Batch API. Must be .jsonl",
-        ));
+        return Err(ApiError::invalid(None, "file", "Invalid file format for Batch API. Must be .jsonl"));
     }
     if bytes == 0 {
         return Err(ApiError::invalid(None, "file", "File is empty."));
@@ -197,8 +161,11 @@ fn expiry(form: &Form) -> Result<Option<i64>, ApiError> {
         };
     };
     let anchor = anchor.ok_or_else(|| ApiError::missing("expires_after.anchor"))?;
-    check_expiry("expires_after", &json!({"anchor": anchor, "seconds": seconds.parse::<i64>().map_or(json!(seconds), Value::from)}))
-        .map(Some)
+    check_expiry(
+        "expires_after",
+        &json!({"anchor": anchor, "seconds": seconds.parse::<i64>().map_or(json!(seconds), Value::from)}),
+    )
+    .map(Some)
 }
 
 /// Seconds of an `expires_after` object: 3600..2592000 after `created_at` (OpenAPI description).
@@ -206,23 +173,13 @@ pub fn check_expiry(name: &str, given: &Value) -> Result<i64, ApiError> {
     let Value::Object(given) = given else {
         return Err(values::wrong_type(name, "an object", given));
     };
-    if let Some(key) = given
-        .keys()
-        .find(|key| !["anchor", "seconds"].contains(&key.as_str()))
-    {
-        return Err(values::unknown(
-            &format!("{name}.{key}"),
-            ["anchor", "seconds"].into_iter(),
-        ));
+    if let Some(key) = given.keys().find(|key| !["anchor", "seconds"].contains(&key.as_str())) {
+        return Err(values::unknown(&format!("{name}.{key}"), ["anchor", "seconds"].into_iter()));
     }
-    let anchor = given
-        .get("anchor")
-        .ok_or_else(|| ApiError::missing(&format!("{name}.anchor")))?;
+    let anchor = given.get("anchor").ok_or_else(|| ApiError::missing(&format!("{name}.anchor")))?;
     values::choice(&format!("{name}.anchor"), anchor, &["created_at"])?;
     let name = format!("{name}.seconds");
-    let seconds = given
-        .get("seconds")
-        .ok_or_else(|| ApiError::missing(&name))?;
+    let seconds = given.get("seconds").ok_or_else(|| ApiError::missing(&name))?;
     let Some(number) = seconds.as_i64() else {
         return Err(values::wrong_type(&name, "an integer", seconds));
     };
@@ -245,10 +202,7 @@ pub fn object(file: &StoredFile) -> Value {
 }
 
 fn find(shared: &Shared, id: &str) -> Result<Arc<StoredFile>, ApiError> {
-    shared
-        .store
-        .get(id, shared.clock.now())
-        .ok_or_else(|| no_file(id))
+    shared.store.get(id, shared.clock.now()).ok_or_else(|| no_file(id))
 }
 
 fn no_file(id: &str) -> ApiError {
@@ -260,14 +214,8 @@ pub fn retrieve(shared: &Shared, id: &str) -> Answer {
 }
 
 pub fn delete(shared: &Shared, id: &str) -> Answer {
-    shared
-        .store
-        .remove(id, shared.clock.now())
-        .ok_or_else(|| no_file(id))?;
-    Ok(http::json(
-        StatusCode::OK,
-        &json!({"id": id, "object": "file", "deleted": true}),
-    ))
+    shared.store.remove(id, shared.clock.now()).ok_or_else(|| no_file(id))?;
+    Ok(http::json(StatusCode::OK, &json!({"id": id, "object": "file", "deleted": true})))
 }
 
 pub fn list(shared: &Shared, parts: &Parts) -> Answer {
@@ -276,13 +224,7 @@ pub fn list(shared: &Shared, parts: &Parts) -> Answer {
     values::choice("order", &json!(order), &["asc", "desc"])?;
     let (after, purpose) = (query(parts, "after"), query(parts, "purpose"));
     let now = shared.clock.now();
-    let page = shared.store.page(
-        after.as_deref(),
-        limit,
-        order == "desc",
-        purpose.as_deref(),
-        now,
-    );
+    let page = shared.store.page(after.as_deref(), limit, order == "desc", purpose.as_deref(), now);
     let page = page.ok_or_else(|| no_file(after.as_deref().unwrap_or("")))?;
     let data = page.items.iter().map(|file| object(file)).collect();
     Ok(http::json(StatusCode::OK, &list_page(data, page.has_more)))
@@ -300,20 +242,13 @@ pub async fn content(shared: &Shared, parts: &Parts, id: &str) -> Answer {
             return Ok(reply);
         }
     };
-    let mut reply = http::file(status, &file.path, start, length)
-        .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => no_file(id),
-            _ => error.into(),
-        })?;
-    reply
-        .headers_mut()
-        .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let mut reply = http::file(status, &file.path, start, length).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => no_file(id),
+        _ => error.into(),
+    })?;
+    reply.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if status == StatusCode::PARTIAL_CONTENT {
-        set(
-            &mut reply,
-            format!("bytes {start}-{}/{}", start + length - 1, file.bytes),
-        );
+        set(&mut reply, format!("bytes {start}-{}/{}", start + length - 1, file.bytes));
     }
     Ok(reply)
 }

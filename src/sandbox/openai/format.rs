@@ -45,14 +45,8 @@ pub fn check_text(
         Some(Value::Object(format)) => format,
         Some(other) => return Err(wrong_type("text.format", "an object", other)),
     };
-    let kind = format
-        .get("type")
-        .ok_or_else(|| ApiError::missing("text.format.type"))?;
-    choice(
-        "text.format.type",
-        kind,
-        &["text", "json_object", "json_schema"],
-    )?;
+    let kind = format.get("type").ok_or_else(|| ApiError::missing("text.format.type"))?;
+    choice("text.format.type", kind, &["text", "json_object", "json_schema"])?;
     match kind.as_str() {
         Some("json_schema") => check_json_schema(format, model, cache),
         Some("json_object") => {
@@ -68,30 +62,16 @@ pub fn check_text(
     }
 }
 
-fn check_json_schema(
-    format: &Map<String, Value>,
-    model: &str,
-    cache: &mut SchemaCache,
-) -> Result<Format, ApiError> {
-    check_keys(
-        "text.format",
-        format,
-        &["type", "name", "schema", "strict", "description"],
-    )?;
+fn check_json_schema(format: &Map<String, Value>, model: &str, cache: &mut SchemaCache) -> Result<Format, ApiError> {
+    check_keys("text.format", format, &["type", "name", "schema", "strict", "description"])?;
     let name = match format.get("name") {
         Some(Value::String(name)) => name,
         Some(other) => return Err(wrong_type("text.format.name", "a string", other)),
         None => return Err(ApiError::missing("text.format.name")),
     };
     check_schema_name(name)?;
-    if let Some(description) =
-        present(format, "description").filter(|description| !description.is_string())
-    {
-        return Err(wrong_type(
-            "text.format.description",
-            "a string",
-            description,
-        ));
+    if let Some(description) = present(format, "description").filter(|description| !description.is_string()) {
+        return Err(wrong_type("text.format.description", "a string", description));
     }
     let strict = match format.get("strict") {
         None | Some(Value::Null) => false,
@@ -103,10 +83,7 @@ fn check_json_schema(
         Some(other) => return Err(wrong_type("text.format.schema", "an object", other)),
         None => return Err(ApiError::missing("text.format.schema")),
     };
-    if ["gpt-3.5", "gpt-4-turbo"]
-        .iter()
-        .any(|old| model.starts_with(old))
-    {
+    if ["gpt-3.5", "gpt-4-turbo"].iter().any(|old| model.starts_with(old)) {
         let message = "Invalid parameter: 'text.format' of type 'json_schema' is not supported with this model.";
         return Err(ApiError::invalid(None, "text.format", message));
     }
@@ -130,11 +107,7 @@ fn check_schema_name(name: &str) -> Result<(), ApiError> {
     if name.chars().count() > 64 {
         return Err(too_long(param, "string", 64, name));
     }
-    if name.is_empty()
-        || !name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-    {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
         let message = format!(
             "Invalid '{param}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
         );

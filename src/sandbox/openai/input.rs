@@ -41,11 +41,7 @@ pub fn check_input(input: &Value, texts: &mut Texts) -> Result<(), ApiError> {
             }
         }
         other => {
-            return Err(wrong_type(
-                "input",
-                "one of a string or array of input items",
-                other,
-            ));
+            return Err(wrong_type("input", "one of a string or array of input items", other));
         }
     }
     Ok(())
@@ -54,13 +50,7 @@ pub fn check_input(input: &Value, texts: &mut Texts) -> Result<(), ApiError> {
 const MESSAGE_KEYS: &[&str] = &["type", "role", "content", "id", "status", "phase"];
 
 /// Items other than messages: read by the provider, of no matter for an echo.
-const OTHER_ITEMS: &[&str] = &[
-    "function_call",
-    "function_call_output",
-    "reasoning",
-    "item_reference",
-    "message",
-];
+const OTHER_ITEMS: &[&str] = &["function_call", "function_call_output", "reasoning", "item_reference", "message"];
 
 fn check_item(path: &str, item: &Value, texts: &mut Texts) -> Result<(), ApiError> {
     let Value::Object(item) = item else {
@@ -73,14 +63,8 @@ fn check_item(path: &str, item: &Value, texts: &mut Texts) -> Result<(), ApiErro
         }
     }
     check_keys(path, item, MESSAGE_KEYS)?;
-    let role = item
-        .get("role")
-        .ok_or_else(|| ApiError::missing(&format!("{path}.role")))?;
-    choice(
-        &format!("{path}.role"),
-        role,
-        &["assistant", "system", "developer", "user"],
-    )?;
+    let role = item.get("role").ok_or_else(|| ApiError::missing(&format!("{path}.role")))?;
+    choice(&format!("{path}.role"), role, &["assistant", "system", "developer", "user"])?;
     let role = role.as_str().unwrap_or("user");
     let content_path = format!("{path}.content");
     match item.get("content") {
@@ -90,11 +74,7 @@ fn check_item(path: &str, item: &Value, texts: &mut Texts) -> Result<(), ApiErro
             Ok(())
         }
         Some(Value::Array(parts)) => check_parts(&content_path, role, parts, texts),
-        Some(other) => Err(wrong_type(
-            &content_path,
-            "one of an array of objects or string",
-            other,
-        )),
+        Some(other) => Err(wrong_type(&content_path, "one of an array of objects or string", other)),
     }
 }
 
@@ -109,9 +89,7 @@ fn check_parts(path: &str, role: &str, parts: &[Value], texts: &mut Texts) -> Re
         let Value::Object(part) = part else {
             return Err(wrong_type(&path, "an object", part));
         };
-        let kind = part
-            .get("type")
-            .ok_or_else(|| ApiError::missing(&format!("{path}.type")))?;
+        let kind = part.get("type").ok_or_else(|| ApiError::missing(&format!("{path}.type")))?;
         choice(&format!("{path}.type"), kind, kinds)?;
         if kind == text_key {
             match part.get("text") {

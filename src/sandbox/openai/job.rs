@@ -47,18 +47,11 @@ pub async fn run(shared: Arc<Shared>, batch: Arc<Batch>) {
     wait_or_cancel(&shared, &batch, started + RUNNING).await;
     let (end, ran) = settle(&shared, &batch, total);
     let begun = shared.clock.now();
-    let written = blocking(&shared, &batch, move |shared, batch| {
-        write(shared, batch, plan, ran, end)
-    })
-    .await;
+    let written = blocking(&shared, &batch, move |shared, batch| write(shared, batch, plan, ran, end)).await;
     match written {
         Err(errors) => fail(&shared, &batch, errors),
         Ok((files, usage)) => {
-            let pause = if end == End::Cancelled {
-                CANCELLING
-            } else {
-                FINALIZING
-            };
+            let pause = if end == End::Cancelled { CANCELLING } else { FINALIZING };
             let rest = shared.clock.real_time(shared.clock.now(), begun + pause);
             tokio::time::sleep(rest).await;
             let mut progress = lock(&batch.progress);
@@ -81,13 +74,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Vec<Value>> {
     let (shared, batch) = (shared.clone(), batch.clone());
     let done = tokio::task::spawn_blocking(move || work(&shared, &batch)).await;
-    done.unwrap_or_else(|error| {
-        Err(vec![whole_file(
-            "server_error",
-            format!("The job broke: {error}"),
-            Value::Null,
-        )])
-    })
+    done.unwrap_or_else(|error| Err(vec![whole_file("server_error", format!("The job broke: {error}"), Value::Null)]))
 }
 
 /// Waits until `then` on the virtual clock, or until the batch is cancelled.
@@ -141,11 +128,7 @@ fn refused_later(batch: &Batch, plan: Plan) -> Result<Plan, Vec<Value>> {
              once some in_progress batches have been completed.",
             plan.model
         );
-        return Err(vec![whole_file(
-            "token_limit_exceeded",
-            message,
-            Value::Null,
-        )]);
+        return Err(vec![whole_file("token_limit_exceeded", message, Value::Null)]);
     }
     if batch.faults.has(Kind::FailJob) {
         let message = "The batch could not be processed.".to_owned();

@@ -38,23 +38,13 @@ pub struct Plan {
 /// Reads the input once: every line checked, every row's fate decided.
 pub fn validated(shared: &Shared, batch: &Batch) -> Result<Plan, Vec<Value>> {
     let broken = |error: io::Error| {
-        vec![whole_file(
-            "server_error",
-            format!("Cannot read the input file: {error}"),
-            Value::Null,
-        )]
+        vec![whole_file("server_error", format!("Cannot read the input file: {error}"), Value::Null)]
     };
     let id = &batch.input_file_id;
     let file = shared.store.get(id, shared.clock.now());
     let Some(file) = file.filter(|file| file.purpose == "batch") else {
-        let message = format!(
-            "Cannot find file {id}, or organization org-sandbox does not have access to it."
-        );
-        return Err(vec![whole_file(
-            "file_not_found",
-            message,
-            json!("input_file_id"),
-        )]);
+        let message = format!("Cannot find file {id}, or organization org-sandbox does not have access to it.");
+        return Err(vec![whole_file("file_not_found", message, json!("input_file_id"))]);
     };
     let input = File::open(&file.path).map_err(broken)?;
     let mut reader = BufReader::with_capacity(1 << 20, input);
@@ -75,12 +65,7 @@ pub fn validated(shared: &Shared, batch: &Batch) -> Result<Plan, Vec<Value>> {
                     let succeeds = body_passes
                         && !batch.faults.has(Kind::FailedOnly)
                         && !is_third(batch, Kind::FailLines, count - 1);
-                    rows.push(Row {
-                        offset,
-                        length,
-                        index: count - 1,
-                        succeeds,
-                    });
+                    rows.push(Row { offset, length, index: count - 1, succeeds });
                 }
                 Err(error) if errors.len() < ERROR_LIMIT => errors.push(error.at(count)),
                 Err(_) => {}
@@ -98,11 +83,7 @@ pub fn validated(shared: &Shared, batch: &Batch) -> Result<Plan, Vec<Value>> {
         return Err(errors);
     }
     if rows.is_empty() {
-        return Err(vec![whole_file(
-            "empty_file",
-            "The batch file is empty.".to_owned(),
-            Value::Null,
-        )]);
+        return Err(vec![whole_file("empty_file", "The batch file is empty.".to_owned(), Value::Null)]);
     }
     if batch.faults.has(Kind::WrongFile)
         && rows.iter().all(|row| row.succeeds)
@@ -111,11 +92,7 @@ pub fn validated(shared: &Shared, batch: &Batch) -> Result<Plan, Vec<Value>> {
         last.succeeds = false;
     }
     fastrand::Rng::with_seed(shared.seed).shuffle(&mut rows);
-    Ok(Plan {
-        input: reader.into_inner(),
-        model: check.model.unwrap_or_default(),
-        rows,
-    })
+    Ok(Plan { input: reader.into_inner(), model: check.model.unwrap_or_default(), rows })
 }
 
 /// Faults of some lines strike the 3rd, the 6th, and so on.
@@ -147,40 +124,20 @@ struct LineCheck {
 impl LineCheck {
     /// Whether the request in this line will succeed: one that the API refuses fails alone, a bad line fails the batch.
     fn line(&mut self, line: &[u8]) -> Result<bool, BadLine> {
-        let bad = |code, param, message: String| BadLine {
-            code,
-            message,
-            param,
-        };
+        let bad = |code, param, message: String| BadLine { code, message, param };
         let missing = |param: &'static str| {
             let name = param.rsplit('.').next().unwrap_or(param);
-            bad(
-                "missing_required_parameter",
-                Some(param),
-                format!("Missing required parameter: '{name}'."),
-            )
+            bad("missing_required_parameter", Some(param), format!("Missing required parameter: '{name}'."))
         };
         let Ok(Value::Object(line)) = serde_json::from_slice::<Value>(line) else {
-            return Err(bad(
-                "invalid_json_line",
-                None,
-                "This line is not parseable as valid JSON.".into(),
-            ));
+            return Err(bad("invalid_json_line", None, "This line is not parseable as valid JSON.".into()));
         };
-        let text = |key: &str| {
-            line.get(key)
-                .and_then(Value::as_str)
-                .filter(|text| !text.is_empty())
-        };
+        let text = |key: &str| line.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
         let custom_id = text("custom_id").ok_or_else(|| missing("custom_id"))?;
         if !self.ids.insert(custom_id.to_owned()) {
             let message = "The custom_id for this request is a duplicate of another request. The custom_id parameter must be unique \
                            for each request in a batch.";
-            return Err(bad(
-                "duplicate_custom_id",
-                Some("custom_id"),
-                message.into(),
-            ));
+            return Err(bad("duplicate_custom_id", Some("custom_id"), message.into()));
         }
         let method = text("method").ok_or_else(|| missing("method"))?;
         if method != "POST" {
@@ -197,14 +154,8 @@ impl LineCheck {
             );
             return Err(bad("url_mismatch", Some("url"), message));
         }
-        let body = line
-            .get("body")
-            .and_then(Value::as_object)
-            .ok_or_else(|| missing("body"))?;
-        let model = body
-            .get("model")
-            .and_then(Value::as_str)
-            .filter(|model| !model.is_empty());
+        let body = line.get("body").and_then(Value::as_object).ok_or_else(|| missing("body"))?;
+        let model = body.get("model").and_then(Value::as_str).filter(|model| !model.is_empty());
         let model = model.ok_or_else(|| missing("body.model"))?;
         if !body.contains_key("input") && !body.contains_key("prompt") {
             return Err(missing("body.input"));

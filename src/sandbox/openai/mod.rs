@@ -57,9 +57,7 @@ async fn dispatch(shared: &Arc<Shared>, parts: &Parts, body: Incoming, path: &[&
     let post = parts.method == Method::POST;
     let delete = parts.method == Method::DELETE;
     match path {
-        ["v1", "responses"] if post => {
-            responses::create(shared, parts, &read_json(parts, body).await?)
-        }
+        ["v1", "responses"] if post => responses::create(shared, parts, &read_json(parts, body).await?),
         ["v1", "files"] if post => files::upload(shared, parts, body).await,
         ["v1", "batches"] if post => batches::create(shared, parts, &read_json(parts, body).await?),
         _ => {
@@ -93,8 +91,7 @@ fn no_route(parts: &Parts, path: &[&str]) -> ApiError {
     let (method, url) = (&parts.method, parts.uri.path());
     if known {
         let message = format!("Not allowed to {method} on {url} .");
-        return ApiError::invalid("method_not_supported", "", message)
-            .with_status(StatusCode::METHOD_NOT_ALLOWED);
+        return ApiError::invalid("method_not_supported", "", message).with_status(StatusCode::METHOD_NOT_ALLOWED);
     }
     ApiError::invalid(
         "unknown_url",
@@ -106,13 +103,8 @@ fn no_route(parts: &Parts, path: &[&str]) -> ApiError {
 
 /// Any bearer key will do, but there must be one.
 fn authorize(parts: &Parts) -> Result<(), ApiError> {
-    let header = parts
-        .headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let key = header
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(str::trim);
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let key = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
     if key.is_some_and(|key| !key.is_empty()) {
         return Ok(());
     }
@@ -125,23 +117,13 @@ const JSON_LIMIT: usize = 64 * 1024 * 1024;
 
 async fn read_json(parts: &Parts, body: Incoming) -> Result<Map<String, Value>, ApiError> {
     let content_type = header(parts, CONTENT_TYPE.as_str());
-    let bytes = http::read_all(body, JSON_LIMIT)
-        .await
-        .map_err(|error| match error {
-            http::Unreadable::TooLarge => {
-                ApiError::invalid(None, "", "The request body is too large.")
-                    .with_status(StatusCode::PAYLOAD_TOO_LARGE)
-            }
-            http::Unreadable::Broken => ApiError::invalid(
-                None,
-                "",
-                "The request body ended before its announced length.",
-            ),
-        })?;
-    if !content_type
-        .to_ascii_lowercase()
-        .starts_with("application/json")
-    {
+    let bytes = http::read_all(body, JSON_LIMIT).await.map_err(|error| match error {
+        http::Unreadable::TooLarge => {
+            ApiError::invalid(None, "", "The request body is too large.").with_status(StatusCode::PAYLOAD_TOO_LARGE)
+        }
+        http::Unreadable::Broken => ApiError::invalid(None, "", "The request body ended before its announced length."),
+    })?;
+    if !content_type.to_ascii_lowercase().starts_with("application/json") {
         let message = format!(
             "Unsupported content type: '{content_type}'. This API method only accepts 'application/json' requests, but you \
              specified the header 'Content-Type: {content_type}'. Please try again with a supported content type."
@@ -150,11 +132,7 @@ async fn read_json(parts: &Parts, body: Incoming) -> Result<Map<String, Value>, 
     }
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(ApiError::invalid(
-            None,
-            "",
-            "The JSON body of your request must be an object.",
-        )),
+        Ok(_) => Err(ApiError::invalid(None, "", "The JSON body of your request must be an object.")),
         Err(error) => {
             let message = format!(
                 "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library \
@@ -166,28 +144,19 @@ async fn read_json(parts: &Parts, body: Incoming) -> Result<Map<String, Value>, 
 }
 
 fn header<'a>(parts: &'a Parts, name: &str) -> &'a str {
-    parts
-        .headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("")
+    parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 /// The value of one query parameter; an empty one counts as absent.
 fn query<'a>(parts: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
     let pairs = parts.uri.query()?.split('&');
-    let value = pairs
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == name)?
-        .1;
+    let value = pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?.1;
     let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
     (!value.is_empty()).then_some(value)
 }
 
 fn decode(segment: &str) -> String {
-    percent_encoding::percent_decode_str(segment)
-        .decode_utf8_lossy()
-        .into_owned()
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// The `limit` of a list.
@@ -196,8 +165,7 @@ fn limit(parts: &Parts, default: usize, most: usize) -> Result<usize, ApiError> 
         return Ok(default);
     };
     let Ok(limit) = text.parse::<i64>() else {
-        let message =
-            format!("Invalid type for 'limit': expected an integer, but got '{text}' instead.");
+        let message = format!("Invalid type for 'limit': expected an integer, but got '{text}' instead.");
         return Err(ApiError::invalid("invalid_type", "limit", message));
     };
     match usize::try_from(limit) {
@@ -206,21 +174,13 @@ fn limit(parts: &Parts, default: usize, most: usize) -> Result<usize, ApiError> 
             let message = format!(
                 "Invalid 'limit': integer above maximum value. Expected a value <= {most}, but got {limit} instead."
             );
-            Err(ApiError::invalid(
-                "integer_above_max_value",
-                "limit",
-                message,
-            ))
+            Err(ApiError::invalid("integer_above_max_value", "limit", message))
         }
         _ => {
             let message = format!(
                 "Invalid 'limit': integer below minimum value. Expected a value >= 1, but got {limit} instead."
             );
-            Err(ApiError::invalid(
-                "integer_below_min_value",
-                "limit",
-                message,
-            ))
+            Err(ApiError::invalid("integer_below_min_value", "limit", message))
         }
     }
 }
@@ -232,14 +192,7 @@ fn list_page(data: Vec<Value>, has_more: bool) -> Value {
     json!({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more})
 }
 
-const MODELS: [&str; 6] = [
-    "gpt-4.1",
-    "gpt-4.1-mini",
-    "gpt-4o",
-    "gpt-4o-mini",
-    "gpt-5-mini",
-    "o4-mini",
-];
+const MODELS: [&str; 6] = ["gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "gpt-5-mini", "o4-mini"];
 
 fn model_object(id: &str) -> Value {
     json!({"id": id, "object": "model", "created": 1_715_367_049, "owned_by": "system"})

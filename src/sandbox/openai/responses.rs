@@ -25,20 +25,13 @@ pub fn create(shared: &Arc<Shared>, parts: &Parts, body: &Map<String, Value>) ->
         && lock(&shared.openai.responses).get(id).is_none()
     {
         let message = format!("Previous response with id '{id}' not found.");
-        return Err(ApiError::invalid(
-            "previous_response_not_found",
-            "previous_response_id",
-            message,
-        ));
+        return Err(ApiError::invalid("previous_response_not_found", "previous_response_id", message));
     }
     let fault = lock(&shared.faults).take_answer(parts.method.as_str(), parts.uri.path());
     let response = compose(&shared.ids, shared.clock.now() as i64, &ask, body, fault);
     let reply = http::json(StatusCode::OK, &response);
     if body.get("store") != Some(&Value::Bool(false))
-        && let Some(id) = response
-            .get("id")
-            .and_then(Value::as_str)
-            .map(str::to_owned)
+        && let Some(id) = response.get("id").and_then(Value::as_str).map(str::to_owned)
     {
         let mut stored = lock(&shared.openai.responses);
         stored.put(&id, Arc::new(response));
@@ -48,20 +41,13 @@ pub fn create(shared: &Arc<Shared>, parts: &Parts, body: &Map<String, Value>) ->
 }
 
 pub fn retrieve(shared: &Shared, id: &str) -> Answer {
-    let stored = lock(&shared.openai.responses)
-        .get(id)
-        .ok_or_else(|| no_response(id))?;
+    let stored = lock(&shared.openai.responses).get(id).ok_or_else(|| no_response(id))?;
     Ok(http::json(StatusCode::OK, &stored))
 }
 
 pub fn delete(shared: &Shared, id: &str) -> Answer {
-    lock(&shared.openai.responses)
-        .remove(id)
-        .ok_or_else(|| no_response(id))?;
-    Ok(http::json(
-        StatusCode::OK,
-        &json!({"id": id, "object": "response", "deleted": true}),
-    ))
+    lock(&shared.openai.responses).remove(id).ok_or_else(|| no_response(id))?;
+    Ok(http::json(StatusCode::OK, &json!({"id": id, "object": "response", "deleted": true})))
 }
 
 fn no_response(id: &str) -> ApiError {
@@ -79,33 +65,11 @@ struct Outcome {
 }
 
 /// The response to a request that was found valid.
-pub fn compose(
-    ids: &Ids,
-    now: i64,
-    ask: &Ask,
-    body: &Map<String, Value>,
-    fault: Option<Kind>,
-) -> Value {
-    let Outcome {
-        status,
-        error,
-        incomplete,
-        output,
-        answer_tokens,
-        thinking_tokens,
-    } = outcome(ids, ask, fault);
-    let given = |key: &str, default: Value| {
-        body.get(key)
-            .filter(|value| !value.is_null())
-            .cloned()
-            .unwrap_or(default)
-    };
+pub fn compose(ids: &Ids, now: i64, ask: &Ask, body: &Map<String, Value>, fault: Option<Kind>) -> Value {
+    let Outcome { status, error, incomplete, output, answer_tokens, thinking_tokens } = outcome(ids, ask, fault);
+    let given = |key: &str, default: Value| body.get(key).filter(|value| !value.is_null()).cloned().unwrap_or(default);
     let output_tokens = answer_tokens + thinking_tokens;
-    let reasoning = |key: &str| {
-        body.get("reasoning")
-            .and_then(|reasoning| reasoning.get(key))
-            .cloned()
-    };
+    let reasoning = |key: &str| body.get("reasoning").and_then(|reasoning| reasoning.get(key)).cloned();
     let mut response = json!({
         "id": ids.next("resp_"),
         "object": "response",
@@ -151,22 +115,13 @@ pub fn compose(
 }
 
 fn text_config(body: &Map<String, Value>) -> Value {
-    let given = |key: &str| {
-        body.get("text")
-            .and_then(|text| text.get(key))
-            .filter(|value| !value.is_null())
-            .cloned()
-    };
+    let given = |key: &str| body.get("text").and_then(|text| text.get(key)).filter(|value| !value.is_null()).cloned();
     let mut format = given("format").unwrap_or_else(|| json!({"type": "text"}));
-    if let Some(format) = format
-        .as_object_mut()
-        .filter(|format| format.get("type") == Some(&json!("json_schema")))
-    {
+    if let Some(format) = format.as_object_mut().filter(|format| format.get("type") == Some(&json!("json_schema"))) {
         format.entry("description").or_insert(Value::Null);
         format.entry("strict").or_insert(json!(false));
     }
-    let mut config =
-        json!({"format": null, "verbosity": given("verbosity").unwrap_or_else(|| json!("medium"))});
+    let mut config = json!({"format": null, "verbosity": given("verbosity").unwrap_or_else(|| json!("medium"))});
     config["format"] = format;
     config
 }
@@ -179,32 +134,22 @@ fn outcome(ids: &Ids, ask: &Ask, fault: Option<Kind>) -> Outcome {
     if fault == Some(Kind::ReasoningOnly) || budget <= thinking_tokens {
         let spent = ask.max_output_tokens.unwrap_or(THINKING_TOKENS);
         let output = json!([thinking()]);
-        return Outcome {
-            answer_tokens: 0,
-            thinking_tokens: spent,
-            ..incomplete("max_output_tokens", output)
-        };
+        return Outcome { answer_tokens: 0, thinking_tokens: spent, ..incomplete("max_output_tokens", output) };
     }
     let mut items: Vec<Value> = ask.thinks.then(thinking).into_iter().collect();
     let full = match fault {
-        Some(Kind::InvalidJson) if wants_json => format!(
-            "Here is the JSON that you asked for: {{\"echo\": {}",
-            ask.prompt
-        ),
+        Some(Kind::InvalidJson) if wants_json => {
+            format!("Here is the JSON that you asked for: {{\"echo\": {}", ask.prompt)
+        }
         Some(Kind::UnfitJson) if wants_json => json!({"unexpected": ask.prompt}).to_string(),
         _ => answer_text(ask),
     };
     let half = || first_chars(&full, full.chars().count() / 2).to_owned();
-    let room = usize::try_from(budget.saturating_sub(thinking_tokens).saturating_mul(4))
-        .unwrap_or(usize::MAX);
+    let room = usize::try_from(budget.saturating_sub(thinking_tokens).saturating_mul(4)).unwrap_or(usize::MAX);
     let (status, text, reason) = match fault {
         Some(Kind::Truncated) => ("incomplete", half(), "max_output_tokens"),
         Some(Kind::ContentFilter) => ("incomplete", half(), "content_filter"),
-        _ if full.chars().count() > room => (
-            "incomplete",
-            first_chars(&full, room).to_owned(),
-            "max_output_tokens",
-        ),
+        _ if full.chars().count() > room => ("incomplete", first_chars(&full, room).to_owned(), "max_output_tokens"),
         _ => ("completed", full, ""),
     };
     let message = |status: &str, part: Value| {
@@ -217,37 +162,18 @@ fn outcome(ids: &Ids, ask: &Ask, fault: Option<Kind>) -> Outcome {
         Some(Kind::Refusal) => {
             let refusal = "I'm sorry, I can't help with that.";
             answer_tokens = tokens(refusal);
-            items.push(message(
-                "completed",
-                json!({"type": "refusal", "refusal": refusal}),
-            ));
-            return Outcome {
-                answer_tokens,
-                thinking_tokens,
-                ..completed(Value::Array(items))
-            };
+            items.push(message("completed", json!({"type": "refusal", "refusal": refusal})));
+            return Outcome { answer_tokens, thinking_tokens, ..completed(Value::Array(items)) };
         }
         Some(Kind::Failed200) => {
             let error = json!({"code": "server_error", "message": "The model failed to generate a response."});
-            return Outcome {
-                status: "failed",
-                error,
-                thinking_tokens,
-                ..completed(json!([]))
-            };
+            return Outcome { status: "failed", error, thinking_tokens, ..completed(json!([])) };
         }
         Some(Kind::NullOutput) => {
-            return Outcome {
-                answer_tokens,
-                thinking_tokens,
-                ..completed(Value::Null)
-            };
+            return Outcome { answer_tokens, thinking_tokens, ..completed(Value::Null) };
         }
         Some(Kind::Commentary) => {
-            for (phase, text) in [
-                ("commentary", "Let me see what was asked."),
-                ("final_answer", text.as_str()),
-            ] {
+            for (phase, text) in [("commentary", "Let me see what was asked."), ("final_answer", text.as_str())] {
                 let mut item = message("completed", said(text));
                 item["phase"] = json!(phase);
                 items.push(item);
@@ -255,16 +181,9 @@ fn outcome(ids: &Ids, ask: &Ask, fault: Option<Kind>) -> Outcome {
         }
         _ => items.push(message(status, said(&text))),
     }
-    let outcome = if status == "completed" {
-        completed(Value::Array(items))
-    } else {
-        incomplete(reason, Value::Array(items))
-    };
-    Outcome {
-        answer_tokens,
-        thinking_tokens,
-        ..outcome
-    }
+    let outcome =
+        if status == "completed" { completed(Value::Array(items)) } else { incomplete(reason, Value::Array(items)) };
+    Outcome { answer_tokens, thinking_tokens, ..outcome }
 }
 
 fn completed(output: Value) -> Outcome {
@@ -279,11 +198,7 @@ fn completed(output: Value) -> Outcome {
 }
 
 fn incomplete(reason: &str, output: Value) -> Outcome {
-    Outcome {
-        status: "incomplete",
-        incomplete: json!({"reason": reason}),
-        ..completed(output)
-    }
+    Outcome { status: "incomplete", incomplete: json!({"reason": reason}), ..completed(output) }
 }
 
 fn answer_text(ask: &Ask) -> String {

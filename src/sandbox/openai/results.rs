@@ -22,13 +22,7 @@ use crate::sandbox::store::StoredFile;
 pub type Written = ([Option<String>; 2], Usage);
 
 /// Runs the first `ran` rows and writes the output and the error file.
-pub fn write(
-    shared: &Shared,
-    batch: &Batch,
-    mut plan: Plan,
-    ran: usize,
-    end: End,
-) -> Result<Written, Vec<Value>> {
+pub fn write(shared: &Shared, batch: &Batch, mut plan: Plan, ran: usize, end: End) -> Result<Written, Vec<Value>> {
     let broken = |error: io::Error| {
         let message = format!("The sandbox could not write the results: {error}");
         vec![whole_file("server_error", message, Value::Null)]
@@ -36,11 +30,7 @@ pub fn write(
     let mut out = Results::new(shared, batch, plan.rows.len());
     for (place, row) in plan.rows.iter().enumerate() {
         if shared.stopping.load(Ordering::Relaxed) {
-            return Err(vec![whole_file(
-                "server_error",
-                "The sandbox stopped.".into(),
-                Value::Null,
-            )]);
+            return Err(vec![whole_file("server_error", "The sandbox stopped.".into(), Value::Null)]);
         }
         let line = read_row(&mut plan.input, row).map_err(broken)?;
         let unrun = (place >= ran).then_some(end);
@@ -71,11 +61,7 @@ struct Results<'a> {
 
 impl<'a> Results<'a> {
     fn new(shared: &'a Shared, batch: &'a Batch, total: usize) -> Results<'a> {
-        let file = || ResultFile {
-            id: shared.ids.next("file-"),
-            writer: None,
-            bytes: 0,
-        };
+        let file = || ResultFile { id: shared.ids.next("file-"), writer: None, bytes: 0 };
         let (output, errors) = (file(), file());
         Results {
             shared,
@@ -108,11 +94,7 @@ impl<'a> Results<'a> {
         let is_doubled = self.batch.faults.has(Kind::DuplicateLine) && row.index == self.total / 2;
         let copies = if is_doubled { 2 } else { 1 };
         let into_output = succeeded != self.swaps(succeeded, unrun.is_none());
-        let file = if into_output {
-            &mut self.output
-        } else {
-            &mut self.errors
-        };
+        let file = if into_output { &mut self.output } else { &mut self.errors };
         (0..copies).try_for_each(|_| file.line(self.shared, &result))
     }
 
@@ -120,20 +102,13 @@ impl<'a> Results<'a> {
         if !self.batch.faults.has(Kind::WrongFile) || !ran {
             return false;
         }
-        let done = if succeeded {
-            &mut self.swapped.0
-        } else {
-            &mut self.swapped.1
-        };
+        let done = if succeeded { &mut self.swapped.0 } else { &mut self.swapped.1 };
         !std::mem::replace(done, true)
     }
 
     fn response(&mut self, row: &Row, line: &Map<String, Value>) -> RowResponse {
         let empty = Map::new();
-        let body = line
-            .get("body")
-            .and_then(Value::as_object)
-            .unwrap_or(&empty);
+        let body = line.get("body").and_then(Value::as_object).unwrap_or(&empty);
         let request_id = self.shared.ids.next("");
         let mut ask = match validate::check(body, &mut self.cache) {
             Ok(ask) => ask,
@@ -154,22 +129,12 @@ impl<'a> Results<'a> {
             () if is_third(self.batch, Kind::TruncateLines, row.index) => Some(Kind::Truncated),
             () => faults.answer,
         };
-        let response = responses::compose(
-            &self.shared.ids,
-            self.shared.clock.now() as i64,
-            &ask,
-            body,
-            fault,
-        );
+        let response = responses::compose(&self.shared.ids, self.shared.clock.now() as i64, &ask, body, fault);
         let count = |path: &str| response.pointer(path).and_then(Value::as_u64).unwrap_or(0);
         self.usage.input += count("/usage/input_tokens");
         self.usage.output += count("/usage/output_tokens");
         self.usage.reasoning += count("/usage/output_tokens_details/reasoning_tokens");
-        RowResponse {
-            status_code: 200,
-            request_id,
-            body: response,
-        }
+        RowResponse { status_code: 200, request_id, body: response }
     }
 
     /// Closes the files and puts them into the store; a file without lines is none.
@@ -199,11 +164,7 @@ struct RowResponse {
 
 impl RowResponse {
     fn refused(request_id: String, error: &ApiError) -> RowResponse {
-        RowResponse {
-            status_code: error.status.as_u16(),
-            request_id,
-            body: error.body(),
-        }
+        RowResponse { status_code: error.status.as_u16(), request_id, body: error.body() }
     }
 }
 
@@ -234,10 +195,7 @@ impl ResultFile {
                 self.bytes += 1;
                 writer
             }
-            none => none.insert(BufWriter::with_capacity(
-                1 << 20,
-                File::create(shared.store.path(&self.id))?,
-            )),
+            none => none.insert(BufWriter::with_capacity(1 << 20, File::create(shared.store.path(&self.id))?)),
         };
         self.bytes += line.len() as u64;
         writer.write_all(line)

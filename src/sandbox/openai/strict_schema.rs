@@ -5,20 +5,8 @@
 
 use serde_json::{Map, Value};
 
-const TYPES: [&str; 7] = [
-    "string", "number", "integer", "boolean", "object", "array", "null",
-];
-const FORMATS: [&str; 9] = [
-    "date-time",
-    "time",
-    "date",
-    "duration",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "uuid",
-];
+const TYPES: [&str; 7] = ["string", "number", "integer", "boolean", "object", "array", "null"];
+const FORMATS: [&str; 9] = ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 const KEYWORDS: [&str; 32] = [
     "type",
     "properties",
@@ -71,19 +59,12 @@ pub fn check(schema: &Value, strict: bool) -> Result<(), String> {
         _ => "None",
     };
     if kind != "object" {
-        return Err(format!(
-            "schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."
-        ));
+        return Err(format!("schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."));
     }
     if !strict {
         return Ok(());
     }
-    let mut walk = Walk {
-        root: schema,
-        properties: 0,
-        enum_values: 0,
-        name_chars: 0,
-    };
+    let mut walk = Walk { root: schema, properties: 0, enum_values: 0, name_chars: 0 };
     walk.node(schema, &mut Vec::new(), 0)?;
     walk.limits()
 }
@@ -116,12 +97,7 @@ impl Walk<'_> {
             self.types(map, path, depth)?;
         }
         for group in ["$defs", "definitions"] {
-            for (name, definition) in map
-                .get(group)
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten()
-            {
+            for (name, definition) in map.get(group).and_then(Value::as_object).into_iter().flatten() {
                 self.name_chars += name.chars().count();
                 self.child(definition, path, &[group, name], 0)?;
             }
@@ -129,13 +105,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn child(
-        &mut self,
-        node: &Value,
-        path: &mut Vec<String>,
-        keys: &[&str],
-        depth: usize,
-    ) -> Result<(), String> {
+    fn child(&mut self, node: &Value, path: &mut Vec<String>, keys: &[&str], depth: usize) -> Result<(), String> {
         let length = path.len();
         path.extend(keys.iter().map(|key| (*key).to_owned()));
         self.node(node, path, depth)?;
@@ -143,32 +113,19 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn reference(
-        &self,
-        map: &Map<String, Value>,
-        reference: &Value,
-        path: &[String],
-    ) -> Result<(), String> {
+    fn reference(&self, map: &Map<String, Value>, reference: &Value, path: &[String]) -> Result<(), String> {
         let siblings: Vec<String> = map
             .keys()
             .filter(|key| *key != "$ref" && *key != "$defs" && *key != "definitions")
             .map(|key| format!("'{key}'"))
             .collect();
         if !siblings.is_empty() {
-            return Err(at(
-                path,
-                format!("$ref cannot have keywords {{{}}}.", siblings.join(", ")),
-            ));
+            return Err(at(path, format!("$ref cannot have keywords {{{}}}.", siblings.join(", "))));
         }
-        let pointer = reference
-            .as_str()
-            .and_then(|reference| reference.strip_prefix('#'));
+        let pointer = reference.as_str().and_then(|reference| reference.strip_prefix('#'));
         match pointer.and_then(|pointer| self.root.pointer(pointer)) {
             Some(_) => Ok(()),
-            None => Err(at(
-                path,
-                format!("reference {reference} can only point to a definition in the same schema."),
-            )),
+            None => Err(at(path, format!("reference {reference} can only point to a definition in the same schema."))),
         }
     }
 
@@ -179,39 +136,22 @@ impl Walk<'_> {
         }
     }
 
-    fn types(
-        &mut self,
-        map: &Map<String, Value>,
-        path: &mut Vec<String>,
-        depth: usize,
-    ) -> Result<(), String> {
+    fn types(&mut self, map: &Map<String, Value>, path: &mut Vec<String>, depth: usize) -> Result<(), String> {
         self.values(map, path)?;
         if let Some(branches) = map.get("anyOf") {
             let branches = branches.as_array().filter(|branches| !branches.is_empty());
-            let branches = branches
-                .ok_or_else(|| at(path, "'anyOf' must be an array of at least one schema."))?;
+            let branches = branches.ok_or_else(|| at(path, "'anyOf' must be an array of at least one schema."))?;
             for (place, branch) in branches.iter().enumerate() {
                 self.child(branch, path, &["anyOf", &place.to_string()], depth)?;
             }
         }
         let kinds: Vec<&str> = match map.get("type") {
             Some(Value::String(kind)) => vec![kind],
-            Some(Value::Array(kinds)) => kinds
-                .iter()
-                .map(|kind| kind.as_str().unwrap_or("?"))
-                .collect(),
+            Some(Value::Array(kinds)) => kinds.iter().map(|kind| kind.as_str().unwrap_or("?")).collect(),
             Some(other) => {
-                return Err(at(
-                    path,
-                    format!("{other} is not valid under any of the given schemas."),
-                ));
+                return Err(at(path, format!("{other} is not valid under any of the given schemas.")));
             }
-            None if ["anyOf", "enum", "const"]
-                .iter()
-                .any(|key| map.contains_key(*key)) =>
-            {
-                Vec::new()
-            }
+            None if ["anyOf", "enum", "const"].iter().any(|key| map.contains_key(*key)) => Vec::new(),
             None => return Err(at(path, "schema must have a 'type' key.")),
         };
         if let Some(kind) = kinds.iter().find(|kind| !TYPES.contains(kind)) {
@@ -221,18 +161,11 @@ impl Walk<'_> {
             self.object(map, path, depth)?;
         }
         if kinds.contains(&"array") {
-            let items = map
-                .get("items")
-                .ok_or_else(|| at(path, "array schema missing items."))?;
+            let items = map.get("items").ok_or_else(|| at(path, "array schema missing items."))?;
             self.child(items, path, &["items"], depth)?;
         }
-        match map
-            .get("format")
-            .map(|format| format.as_str().unwrap_or("?"))
-        {
-            Some(format) if !FORMATS.contains(&format) => {
-                Err(at(path, format!("'{format}' is not a valid format.")))
-            }
+        match map.get("format").map(|format| format.as_str().unwrap_or("?")) {
+            Some(format) if !FORMATS.contains(&format) => Err(at(path, format!("'{format}' is not a valid format."))),
             _ => Ok(()),
         }
     }
@@ -245,17 +178,11 @@ impl Walk<'_> {
             return Ok(());
         };
         let values = values.as_array().filter(|values| !values.is_empty());
-        let values =
-            values.ok_or_else(|| at(path, "'enum' must be an array of at least one value."))?;
+        let values = values.ok_or_else(|| at(path, "'enum' must be an array of at least one value."))?;
         let length: usize = values.iter().map(chars).sum();
-        if values.len() > LONG_ENUM
-            && values.iter().all(Value::is_string)
-            && length > LONG_ENUM_CHARS_LIMIT
-        {
-            let what = format!(
-                "enum of {} strings has {length} characters, more than {LONG_ENUM_CHARS_LIMIT}.",
-                values.len()
-            );
+        if values.len() > LONG_ENUM && values.iter().all(Value::is_string) && length > LONG_ENUM_CHARS_LIMIT {
+            let what =
+                format!("enum of {} strings has {length} characters, more than {LONG_ENUM_CHARS_LIMIT}.", values.len());
             return Err(at(path, what));
         }
         self.enum_values += values.len();
@@ -263,53 +190,29 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn object(
-        &mut self,
-        map: &Map<String, Value>,
-        path: &mut Vec<String>,
-        depth: usize,
-    ) -> Result<(), String> {
+    fn object(&mut self, map: &Map<String, Value>, path: &mut Vec<String>, depth: usize) -> Result<(), String> {
         if depth >= DEPTH_LIMIT {
-            return Err(at(
-                path,
-                format!("schema exceeds maximum nesting depth of {DEPTH_LIMIT}."),
-            ));
+            return Err(at(path, format!("schema exceeds maximum nesting depth of {DEPTH_LIMIT}.")));
         }
         if map.get("additionalProperties") != Some(&Value::Bool(false)) {
-            return Err(at(
-                path,
-                "'additionalProperties' is required to be supplied and to be false.",
-            ));
+            return Err(at(path, "'additionalProperties' is required to be supplied and to be false."));
         }
         let none = Map::new();
         let properties = match map.get("properties") {
             None => &none,
-            Some(properties) => properties
-                .as_object()
-                .ok_or_else(|| at(path, "'properties' must be an object."))?,
+            Some(properties) => properties.as_object().ok_or_else(|| at(path, "'properties' must be an object."))?,
         };
         let required: Vec<&str> = map
             .get("required")
             .and_then(Value::as_array)
-            .map_or_else(Vec::new, |names| {
-                names.iter().filter_map(Value::as_str).collect()
-            });
+            .map_or_else(Vec::new, |names| names.iter().filter_map(Value::as_str).collect());
         let names: std::collections::HashSet<&str> = required.iter().copied().collect();
-        if let Some(missing) = properties
-            .keys()
-            .find(|name| !names.contains(name.as_str()))
-        {
+        if let Some(missing) = properties.keys().find(|name| !names.contains(name.as_str())) {
             let rule = "'required' is required to be supplied and to be an array including every key in properties.";
             return Err(at(path, format!("{rule} Missing '{missing}'.")));
         }
-        if let Some(extra) = required
-            .iter()
-            .find(|name| !properties.contains_key(**name))
-        {
-            return Err(at(
-                path,
-                format!("'required' names '{extra}', which is not in properties."),
-            ));
+        if let Some(extra) = required.iter().find(|name| !properties.contains_key(**name)) {
+            return Err(at(path, format!("'required' names '{extra}', which is not in properties.")));
         }
         for (name, property) in properties {
             self.properties += 1;
@@ -330,19 +233,14 @@ impl Walk<'_> {
             ),
         ];
         match limits.iter().find(|(count, limit, _)| count > limit) {
-            Some((count, limit, what)) => Err(format!(
-                "schema exceeds the limit of {limit} {what}: it has {count}."
-            )),
+            Some((count, limit, what)) => Err(format!("schema exceeds the limit of {limit} {what}: it has {count}.")),
             None => Ok(()),
         }
     }
 }
 
 fn chars(value: &Value) -> usize {
-    value.as_str().map_or_else(
-        || value.to_string().chars().count(),
-        |text| text.chars().count(),
-    )
+    value.as_str().map_or_else(|| value.to_string().chars().count(), |text| text.chars().count())
 }
 
 #[cfg(test)]
@@ -373,22 +271,10 @@ mod tests {
     #[test]
     fn refuses_the_rest() {
         let cases = [
-            (
-                json!({"oneOf": [{"type": "string"}]}),
-                "'oneOf' is not permitted",
-            ),
-            (
-                json!({"allOf": [{"type": "string"}]}),
-                "'allOf' is not permitted",
-            ),
-            (
-                json!({"type": "string", "format": "uri"}),
-                "'uri' is not a valid format",
-            ),
-            (
-                json!({"$ref": "#/$defs/X", "description": "d"}),
-                "$ref cannot have keywords {'description'}",
-            ),
+            (json!({"oneOf": [{"type": "string"}]}), "'oneOf' is not permitted"),
+            (json!({"allOf": [{"type": "string"}]}), "'allOf' is not permitted"),
+            (json!({"type": "string", "format": "uri"}), "'uri' is not a valid format"),
+            (json!({"$ref": "#/$defs/X", "description": "d"}), "$ref cannot have keywords {'description'}"),
             (json!({"$ref": "#/$defs/Y"}), "can only point"),
             (
                 json!({"type": "object", "additionalProperties": {"type": "string"}}),
@@ -401,27 +287,18 @@ mod tests {
             (json!({}), "must have a 'type' key"),
             (json!(true), "must be an object"),
             (json!({"type": "array"}), "missing items"),
-            (
-                json!({"enum": (0..1001).collect::<Vec<i32>>()}),
-                "1000 enum values",
-            ),
-            (
-                json!({"enum": (0..300).map(|n| format!("{n:060}")).collect::<Vec<_>>()}),
-                "15000",
-            ),
+            (json!({"enum": (0..1001).collect::<Vec<i32>>()}), "1000 enum values"),
+            (json!({"enum": (0..300).map(|n| format!("{n:060}")).collect::<Vec<_>>()}), "15000"),
         ];
         for (schema, why) in cases {
             let said = property(schema.clone()).unwrap_err();
             assert!(said.contains(why), "{schema}: {said}");
         }
-        assert!(
-            check(&json!({"type": "array"}), false)
-                .unwrap_err()
-                .contains("got 'type: \"array\"'")
-        );
+        assert!(check(&json!({"type": "array"}), false).unwrap_err().contains("got 'type: \"array\"'"));
         let mut deep = json!({"type": "string"});
         for _ in 0..11 {
-            deep = json!({"type": "object", "properties": {"a": deep}, "required": ["a"], "additionalProperties": false});
+            deep =
+                json!({"type": "object", "properties": {"a": deep}, "required": ["a"], "additionalProperties": false});
         }
         assert!(check(&deep, true).unwrap_err().contains("nesting depth"));
     }

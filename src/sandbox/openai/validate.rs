@@ -23,15 +23,7 @@ pub struct Ask {
 
 const MOST: i64 = i64::MAX;
 
-const TIERS: &[&str] = &[
-    "auto",
-    "default",
-    "flex",
-    "scale",
-    "priority",
-    "fast",
-    "ultrafast",
-];
+const TIERS: &[&str] = &["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"];
 
 /// Every parameter, its type, and whether null stands for absent.
 const PARAMETERS: [(&str, Type, bool); 34] = [
@@ -54,11 +46,7 @@ const PARAMETERS: [(&str, Type, bool); 34] = [
     ("prompt", Type::Object, true),
     ("prompt_cache_key", Type::Text, true),
     ("prompt_cache_options", Type::Object, false),
-    (
-        "prompt_cache_retention",
-        Type::OneOf(&["in_memory", "24h"]),
-        true,
-    ),
+    ("prompt_cache_retention", Type::OneOf(&["in_memory", "24h"]), true),
     ("reasoning", Type::Object, true),
     ("safety_identifier", Type::Text, true),
     ("service_tier", Type::OneOf(TIERS), true),
@@ -94,10 +82,7 @@ pub fn check(body: &Map<String, Value>, cache: &mut SchemaCache) -> Result<Ask, 
         _ => return Err(ApiError::missing("model")),
     };
     if body.get("stream") == Some(&Value::Bool(true)) {
-        return Err(unsupported(
-            "stream",
-            "the sandbox does not stream yet; leave 'stream' out or set it to false",
-        ));
+        return Err(unsupported("stream", "the sandbox does not stream yet; leave 'stream' out or set it to false"));
     }
     if body.get("background") == Some(&Value::Bool(true)) {
         return Err(unsupported(
@@ -111,21 +96,12 @@ pub fn check(body: &Map<String, Value>, cache: &mut SchemaCache) -> Result<Ask, 
     let mut texts = Texts::default();
     match body.get("input") {
         Some(input) => check_input(input, &mut texts)?,
-        None if ["prompt", "previous_response_id", "conversation"]
-            .iter()
-            .any(|key| present(body, key).is_some()) => {}
+        None if ["prompt", "previous_response_id", "conversation"].iter().any(|key| present(body, key).is_some()) => {}
         None => return Err(ApiError::missing("input")),
     }
-    let instructions = body
-        .get("instructions")
-        .and_then(Value::as_str)
-        .unwrap_or("");
+    let instructions = body.get("instructions").and_then(Value::as_str).unwrap_or("");
     let format = check_text(body, &model, instructions, &texts, cache)?;
-    let instruction_tokens = if instructions.is_empty() {
-        0
-    } else {
-        tokens(instructions)
-    };
+    let instruction_tokens = if instructions.is_empty() { 0 } else { tokens(instructions) };
     Ok(Ask {
         input_tokens: instruction_tokens + texts.tokens,
         prompt: texts.user.or(texts.last).unwrap_or_default(),
@@ -142,20 +118,12 @@ pub fn present<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a Value>
 }
 
 fn unsupported(param: &str, why: &str) -> ApiError {
-    ApiError::invalid(
-        "unsupported_parameter",
-        param,
-        format!("Unsupported parameter: {why}."),
-    )
+    ApiError::invalid("unsupported_parameter", param, format!("Unsupported parameter: {why}."))
 }
 
 fn check_parameter(name: &str, value: &Value) -> Result<(), ApiError> {
     if let Some((_, kind, nullable)) = PARAMETERS.iter().find(|(known, ..)| *known == name) {
-        return if *nullable && value.is_null() {
-            Ok(())
-        } else {
-            check_type(name, kind, value)
-        };
+        return if *nullable && value.is_null() { Ok(()) } else { check_type(name, kind, value) };
     }
     if let Some((_, new)) = MOVED.iter().find(|(old, _)| *old == name) {
         let message = format!(
@@ -171,41 +139,21 @@ fn check_reasoning(body: &Map<String, Value>) -> Result<Option<&str>, ApiError> 
     let Some(Value::Object(reasoning)) = body.get("reasoning") else {
         return Ok(None);
     };
-    check_keys(
-        "reasoning",
-        reasoning,
-        &["effort", "summary", "generate_summary", "mode", "context"],
-    )?;
+    check_keys("reasoning", reasoning, &["effort", "summary", "generate_summary", "mode", "context"])?;
     if let Some(effort) = present(reasoning, "effort") {
-        choice(
-            "reasoning.effort",
-            effort,
-            &["none", "minimal", "low", "medium", "high", "xhigh", "max"],
-        )?;
+        choice("reasoning.effort", effort, &["none", "minimal", "low", "medium", "high", "xhigh", "max"])?;
     }
     if let Some(summary) = present(reasoning, "summary") {
-        choice(
-            "reasoning.summary",
-            summary,
-            &["auto", "concise", "detailed"],
-        )?;
+        choice("reasoning.summary", summary, &["auto", "concise", "detailed"])?;
     }
     Ok(reasoning.get("effort").and_then(Value::as_str))
 }
 
 /// Whether the model thinks; a thinking model takes neither temperature nor top_p.
-fn check_sampling(
-    body: &Map<String, Value>,
-    model: &str,
-    effort: Option<&str>,
-) -> Result<bool, ApiError> {
-    let digit_after_o = model
-        .strip_prefix('o')
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+fn check_sampling(body: &Map<String, Value>, model: &str, effort: Option<&str>) -> Result<bool, ApiError> {
+    let digit_after_o = model.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     // From gpt-5.1 on the default effort may be none; a sandbox that guessed wrong would refuse what the provider takes.
-    let point_release = model
-        .strip_prefix("gpt-5.")
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let point_release = model.strip_prefix("gpt-5.").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let thinks = match effort {
         Some("none") => false,
         Some(_) => digit_after_o || model.starts_with("gpt-5"),
@@ -213,8 +161,7 @@ fn check_sampling(
     };
     for name in ["temperature", "top_p"] {
         if thinks && present(body, name).is_some() {
-            let message =
-                format!("Unsupported parameter: '{name}' is not supported with this model.");
+            let message = format!("Unsupported parameter: '{name}' is not supported with this model.");
             return Err(ApiError::invalid("unsupported_parameter", name, message));
         }
     }
@@ -234,43 +181,18 @@ mod tests {
     #[test]
     fn words_of_refusal() {
         let stop = refuse(json!({"model": "m", "input": "x", "stop": ["a"]}));
-        assert_eq!(
-            stop,
-            (
-                "Unknown parameter: 'stop'. Did you mean 'store'?".into(),
-                Some("unknown_parameter")
-            )
-        );
+        assert_eq!(stop, ("Unknown parameter: 'stop'. Did you mean 'store'?".into(), Some("unknown_parameter")));
         let seed = refuse(json!({"model": "m", "input": "x", "seed": 1}));
         assert_eq!(seed.0, "Unknown parameter: 'seed'.");
-        assert_eq!(
-            refuse(json!({"input": "x"})).1,
-            Some("missing_required_parameter")
-        );
+        assert_eq!(refuse(json!({"input": "x"})).1, Some("missing_required_parameter"));
         assert_eq!(
             refuse(json!({"model": "m", "input": "x", "max_output_tokens": 5})).1,
             Some("integer_below_min_value")
         );
-        assert_eq!(
-            refuse(json!({"model": "m", "input": "x", "temperature": 2.5})).1,
-            Some("decimal_above_max_value")
-        );
-        assert_eq!(
-            refuse(json!({"model": "o4-mini", "input": "x", "top_p": 0.5})).1,
-            Some("unsupported_parameter")
-        );
-        assert_eq!(
-            refuse(
-                json!({"model": "m", "input": "x", "text": {"format": {"type": "json_object"}}})
-            )
-            .1,
-            None
-        );
-        assert!(
-            refuse(json!({"model": "m", "input": [{"role": "user"}]}))
-                .0
-                .contains("input[0].content")
-        );
+        assert_eq!(refuse(json!({"model": "m", "input": "x", "temperature": 2.5})).1, Some("decimal_above_max_value"));
+        assert_eq!(refuse(json!({"model": "o4-mini", "input": "x", "top_p": 0.5})).1, Some("unsupported_parameter"));
+        assert_eq!(refuse(json!({"model": "m", "input": "x", "text": {"format": {"type": "json_object"}}})).1, None);
+        assert!(refuse(json!({"model": "m", "input": [{"role": "user"}]})).0.contains("input[0].content"));
     }
 
     #[test]

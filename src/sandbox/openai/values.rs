@@ -19,9 +19,7 @@ pub enum Type {
 
 /// A 400 for a key that is not known at `path`, which ends in that key.
 pub fn unknown<'a>(path: &str, known: impl Iterator<Item = &'a str>) -> ApiError {
-    let (parent, name) = path
-        .rsplit_once('.')
-        .map_or(("", path), |(parent, name)| (parent, name));
+    let (parent, name) = path.rsplit_once('.').map_or(("", path), |(parent, name)| (parent, name));
     let nearest = known.map(|known| (distance(name, known), known)).min();
     let hint = match nearest {
         Some((far, known)) if far <= 2 && far < name.len() => {
@@ -30,11 +28,7 @@ pub fn unknown<'a>(path: &str, known: impl Iterator<Item = &'a str>) -> ApiError
         }
         _ => String::new(),
     };
-    ApiError::invalid(
-        "unknown_parameter",
-        path,
-        format!("Unknown parameter: '{path}'.{hint}"),
-    )
+    ApiError::invalid("unknown_parameter", path, format!("Unknown parameter: '{path}'.{hint}"))
 }
 
 /// A 400 for the first key of an object that is not known.
@@ -65,11 +59,7 @@ pub fn check_type(name: &str, kind: &Type, value: &Value) -> Result<(), ApiError
         Type::Number(..) => "a decimal",
         Type::Integer(..) => "an integer",
         Type::OneOf(choices) => {
-            return Err(wrong_type(
-                name,
-                &format!("one of {}", quoted(choices)),
-                value,
-            ));
+            return Err(wrong_type(name, &format!("one of {}", quoted(choices)), value));
         }
     };
     Err(wrong_type(name, expected, value))
@@ -142,10 +132,7 @@ pub fn choice(name: &str, value: &Value, choices: &[&str]) -> Result<(), ApiErro
     match value {
         Value::String(text) if choices.contains(&text.as_str()) => Ok(()),
         Value::String(text) => {
-            let message = format!(
-                "Invalid value: '{text}'. Supported values are: {}.",
-                quoted(choices)
-            );
+            let message = format!("Invalid value: '{text}'. Supported values are: {}.", quoted(choices));
             Err(ApiError::invalid("invalid_value", name, message))
         }
         _ => Err(wrong_type(name, "a string", value)),
@@ -165,11 +152,7 @@ pub fn check_metadata(metadata: Option<&Value>) -> Result<(), ApiError> {
              properties instead.",
             pairs.len()
         );
-        return Err(ApiError::invalid(
-            "object_above_max_properties",
-            "metadata",
-            message,
-        ));
+        return Err(ApiError::invalid("object_above_max_properties", "metadata", message));
     }
     for (key, value) in pairs {
         let name = format!("metadata.{key}");
