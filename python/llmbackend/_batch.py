@@ -149,8 +149,8 @@ class Batch:
             hint = ""
             if state == "cancelled":
                 hint = (
-                    f". By the provider's count {max(0, done - failed)} rows had finished: results(return_exceptions=True)"
-                    f" or items() has them, and so has fetch_batch_results({self.id!r}, ...)"
+                    f". By the provider's count {max(0, done - failed)} rows had finished: items() has them, and so have"
+                    f" results(return_exceptions=True) and fetch_batch_results({self.id!r}, ...)"
                 )
             raise BatchFailedError(f"{failure}{hint}", batch_id=self.id)
 
@@ -159,7 +159,7 @@ class Batch:
         self._core.cancel()
 
     def items(self) -> Iterator[BatchItem]:
-        """One item for each input, in order, in constant memory; also for what is left of an expired or cancelled batch.
+        """One item for each input, in order, in constant memory; also what is left of an expired or cancelled batch.
 
         Raises:
             BatchNotCompletedError: It has not come to an end.

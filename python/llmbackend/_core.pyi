@@ -2,10 +2,9 @@
 The Rust core of llmbackend. Private: use the package.
 """
 
+from _typeshed import Incomplete, SupportsGetItem
 from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
-
-from _typeshed import Incomplete, SupportsGetItem
 
 @final
 class Batch:
@@ -27,13 +26,7 @@ class Batch:
         """
         Downloads the results and puts them in order.
         """
-    def wait(
-        self,
-        /,
-        poll_interval: SupportsFloat | SupportsIndex,
-        timeout: SupportsFloat | SupportsIndex | None,
-        on_look: Any | None,
-    ) -> None:
+    def wait(self, /, poll_interval: SupportsFloat | SupportsIndex, timeout: SupportsFloat | SupportsIndex | None, on_look: Any | None) -> None:
         """
         Looks every `poll_interval` seconds until a terminal state, for at most `timeout` seconds; `on_look` gets what each
         look saw.
@@ -103,16 +96,7 @@ class Sandbox:
     """
     A running sandbox; `close` stops it.
     """
-    def __new__(
-        cls,
-        /,
-        host: str,
-        port: SupportsIndex,
-        directory: str | PathLike[str] | None,
-        speed: SupportsFloat | SupportsIndex,
-        faults: SupportsGetItem[int, str],
-        seed: SupportsIndex,
-    ) -> Sandbox:
+    def __new__(cls, /, host: str, port: SupportsIndex, directory: str | PathLike[str] | None, speed: SupportsFloat | SupportsIndex, faults: SupportsGetItem[int, str], seed: SupportsIndex) -> Sandbox:
         """
         Starts a sandbox. `ValueError`: a bad host, speed or fault; `OSError`: the port is taken, or the folder unusable.
         """
@@ -146,14 +130,7 @@ class Usage:
     def __add__(self, other: object, /) -> Usage: ...
     def __eq__(self, value: object, /) -> bool: ...
     def __ne__(self, value: object, /) -> bool: ...
-    def __new__(
-        cls,
-        /,
-        input_tokens: SupportsIndex = 0,
-        output_tokens: SupportsIndex = 0,
-        cached_tokens: SupportsIndex = 0,
-        reasoning_tokens: SupportsIndex = 0,
-    ) -> Usage: ...
+    def __new__(cls, /, input_tokens: SupportsIndex = 0, output_tokens: SupportsIndex = 0, cached_tokens: SupportsIndex = 0, reasoning_tokens: SupportsIndex = 0) -> Usage: ...
     def __reduce__(self, /) -> tuple[Any, tuple[int, int, int, int]]: ...
     def __repr__(self, /) -> str: ...
     @property

@@ -52,10 +52,11 @@ class StructuredOutput:
         self.pydantic_model = pydantic_model
         self.strict = strict
         self.parser = parser
+        self._validate_json: Callable[[str], Any] | None = None
         if schema is None:
             self._validate_json, json_schema, title = _pydantic(pydantic_model)
         else:
-            self._validate_json, json_schema, title = None, schema, schema.get("title")
+            json_schema, title = schema, schema.get("title")
         self.name: str = name or (title if isinstance(title, str) and title else "response")
         self._core = Schema(json_schema, self.name, strict, schema is not None)
 
@@ -110,7 +111,7 @@ def structured_output(schema: Any) -> StructuredOutput | None:
     )
 
 
-def _pydantic(model: Any) -> tuple[Callable[[str], Any], dict[str, Any], str]:
+def _pydantic(model: Any) -> tuple[Callable[[str], Any], dict[str, Any], Any]:
     """How to validate a model from JSON, its JSON Schema and its name."""
     from pydantic import BaseModel, TypeAdapter
     from pydantic.errors import PydanticUserError
