@@ -149,7 +149,7 @@ class Batch:
             hint = ""
             if state == "cancelled":
                 hint = (
-                    f". By the provider's count {max(0, done - failed)} rows had finished: items() has them, and so have"
+                    f". By the provider's count {max(0, done - failed)} rows had finished: items() has them, and so do"
                     f" results(return_exceptions=True) and fetch_batch_results({self.id!r}, ...)"
                 )
             raise BatchFailedError(f"{failure}{hint}", batch_id=self.id)
