@@ -34,6 +34,11 @@ impl AnswerSchema {
         Ok(compiled?)
     }
 
+    /// The schema for a tool's input, which no provider narrows.
+    pub fn compile_for_tool(&self) -> Result<Compiled> {
+        Ok(schema::compile_loosely(&self.schema, Dialect::OpenAi)?)
+    }
+
     /// Makes the text of `generation` the JSON text of the value that the caller wants, or says why that cannot be.
     pub fn check(&self, generation: &mut Generation, reading: &ReadingSchema) -> Result<()> {
         let said = generation.text.as_str();
@@ -93,7 +98,7 @@ mod tests {
             id: None,
             raw: Default::default(),
         };
-        let reading = ReadingSchema { wrapped, may_be_fenced: true };
+        let reading = ReadingSchema { wrapped, may_be_fenced: true, tool: None };
         AnswerSchema::new(schema, "x", true, true)?.check(&mut generation, &reading)?;
         Ok(generation.text)
     }

@@ -6,10 +6,10 @@ use crate::exchange::{Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
 use crate::json;
 use crate::providers::settings::Settings;
-use crate::providers::{self, Ask, AskedSchema, Notice, Prepared, Provider, Reading};
+use crate::providers::{self, Ask, Job, Notice, Prepared, Provider, Reading};
 use crate::retry::{self, Advice};
 use crate::transport::{Endpoint, Transport};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -35,34 +35,58 @@ impl Client {
         Ok(Self { endpoint, provider, model: model.to_owned() })
     }
 
+    /// A single call, or many immediate ones.
     pub fn prepare(
         &self,
         config: &GenerationConfig,
         batch_system: Option<&str>,
         schema: Option<Arc<AnswerSchema>>,
     ) -> Result<Call> {
-        let compiled = schema.as_ref().map(|schema| schema.compile(self.provider.dialect())).transpose()?;
-        let asked = schema.as_ref().zip(compiled.as_ref());
-        let prepared = self.provider.prepare(&Ask {
-            model: &self.model,
-            config,
-            batch_system,
-            schema: asked.map(|(schema, compiled)| AskedSchema { compiled, name: &schema.name }),
-        })?;
+        let prepared = self.provider.prepare(&self.ask(config, batch_system, schema.as_deref()))?;
         Ok(Call { prepared, schema })
     }
 
-    /// The body of the request for `prompt`.
-    pub fn body(&self, call: &Call, prompt: &Prompt) -> Result<Map<String, Value>> {
-        self.provider.body(&call.prepared, prompt)
+    /// What is asked of this client's model.
+    pub fn ask<'a>(
+        &'a self,
+        config: &'a GenerationConfig,
+        batch_system: Option<&'a str>,
+        schema: Option<&'a AnswerSchema>,
+    ) -> Ask<'a> {
+        Ask { model: &self.model, config, batch_system, schema }
     }
 
-    /// One answer, now.
+    /// Refuses a prompt that the provider would refuse; `place` is where it stands among the caller's arguments.
+    pub fn check_text(&self, text: &str, place: impl FnOnce() -> String) -> Result<()> {
+        self.provider.check_text(text).map_err(|error| error.about(&place()))
+    }
+
+    /// One answer, now. If the server does not know how the call asks for a schema, the call's fallback is tried.
     pub async fn generate(&self, transport: &Transport, call: &Call, prompt: &Prompt) -> Result<Generation> {
-        let request = self.provider.generate(self.body(call, prompt)?)?;
-        let response = self.request(transport, &request).await?;
+        let result = self.generate_as(transport, call, &call.prepared, prompt).await;
+        match (&call.prepared.fallback, result) {
+            (Some(fallback), Err(Error::Api(error))) if self.provider.wants_fallback(&error) => {
+                self.generate_as(transport, call, fallback, prompt).await
+            }
+            (_, result) => result,
+        }
+    }
+
+    async fn generate_as(
+        &self,
+        transport: &Transport,
+        call: &Call,
+        prepared: &Prepared,
+        prompt: &Prompt,
+    ) -> Result<Generation> {
+        let body = self.provider.body(prepared, prompt)?;
+        let response = self.request(transport, &self.provider.generate(prepared, body)).await?;
         let body = self.parse(&response)?;
-        let mut generation = call.read(&*self.provider, &body).map_err(|error| self.complete(error, &response))?;
+        let generation = self.provider.read(&body, &prepared.reading).and_then(|mut generation| {
+            call.check(&mut generation, &prepared.reading)?;
+            Ok(generation)
+        });
+        let mut generation = generation.map_err(|error| self.complete(error, &response))?;
         generation.raw = response.body;
         Ok(generation)
     }
@@ -102,8 +126,10 @@ impl Client {
 
     /// What an unsuccessful reply means.
     pub fn error_reply(&self, response: &Response) -> Failure {
-        let advice = Advice::read(&response.headers, SystemTime::now());
+        let mut advice = Advice::read(&response.headers, SystemTime::now());
         let mut error = self.provider.read_error(response);
+        // A provider may say it in the body.
+        advice.wait = advice.wait.or(error.retry_after);
         error.retry_after = advice.wait;
         error.message = self.endpoint.redact(&error.message);
         error.body = error.body.map(|body| self.endpoint.redact(&body));
@@ -129,7 +155,7 @@ impl Client {
     pub fn no_answer(&self, response: &Response, message: String) -> Error {
         let error = ApiError {
             kind: ApiErrorKind::Other,
-            provider: self.endpoint.provider,
+            provider: self.endpoint.provider.into(),
             status: Some(response.status),
             code: None,
             message: self.endpoint.redact(&format!("{message}. Check base_url, and proxies on the way.")),
@@ -145,7 +171,8 @@ impl Client {
         let body = || Some(self.endpoint.redact(&String::from_utf8_lossy(&response.body)));
         match &mut error {
             Error::Api(error) => {
-                let request_id = || response.headers.get("x-request-id").map(str::to_owned);
+                let mut names = ["x-request-id", "request-id"].into_iter();
+                let request_id = || names.find_map(|name| response.headers.get(name)).map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
                 error.body = body();
             }
@@ -157,18 +184,21 @@ impl Client {
 }
 
 impl Call {
-    /// Reads an answer and holds it against the schema.
-    pub fn read(&self, provider: &dyn Provider, body: &Value) -> Result<Generation> {
-        let mut generation = provider.read(body, self.reading())?;
-        self.check(&mut generation)?;
-        Ok(generation)
-    }
-
-    pub fn check(&self, generation: &mut Generation) -> Result<()> {
-        match (&self.schema, &self.reading().schema) {
+    /// Holds an answer against the schema.
+    pub fn check(&self, generation: &mut Generation, reading: &Reading) -> Result<()> {
+        match (&self.schema, &reading.schema) {
             (Some(schema), Some(reading)) => schema.check(generation, reading),
             _ => Ok(()),
         }
+    }
+
+    /// The same call as a job knows it: with the stop strings that the job keeps.
+    pub fn reading_of(&self, job: &Job) -> Self {
+        let mut call = Self { prepared: self.prepared.clone(), schema: self.schema.clone() };
+        if call.prepared.reading.stop.is_empty() {
+            call.prepared.reading.stop = job.stop.clone();
+        }
+        call
     }
 
     pub fn reading(&self) -> &Reading {

@@ -1,11 +1,13 @@
 //! Everything that can go wrong, as data. `python/llmbackend/errors.py` has one class for each kind.
 
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Error {
     /// The caller's mistake, found before anything is sent.
     Configuration(String),
@@ -23,7 +25,7 @@ pub enum Error {
     Disk(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ApiErrorKind {
     Authentication,
     PermissionDenied,
@@ -38,10 +40,10 @@ pub enum ApiErrorKind {
 }
 
 /// An error reply. `status` is None where the error came inside a row of a batch without one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ApiError {
     pub kind: ApiErrorKind,
-    pub provider: &'static str,
+    pub provider: Cow<'static, str>,
     pub status: Option<u16>,
     pub code: Option<String>,
     pub message: String,
@@ -52,16 +54,16 @@ pub struct ApiError {
     pub body: Option<String>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConnectionError {
-    pub provider: &'static str,
+    pub provider: Cow<'static, str>,
     pub message: String,
     pub timed_out: bool,
     /// False only if it is certain that the server has not seen the request.
     pub sent: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputErrorKind {
     /// No text, and no reason given for it.
     NoText,
@@ -72,7 +74,7 @@ pub enum OutputErrorKind {
     Invalid,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OutputError {
     pub kind: OutputErrorKind,
     pub message: String,
@@ -82,7 +84,7 @@ pub struct OutputError {
     pub response: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BatchErrorKind {
     NotCompleted,
     Failed,
@@ -111,6 +113,14 @@ impl Error {
             "{doing} failed in the temporary folder {}: {error}. Free some space there, or point TMPDIR to a folder with more.",
             place.display()
         ))
+    }
+
+    /// The same mistake, with what it is about before it.
+    pub fn about(self, subject: &str) -> Self {
+        match self {
+            Self::Configuration(message) => Self::Configuration(format!("{subject} {message}")),
+            other => other,
+        }
     }
 
     pub fn api_kind(&self) -> Option<ApiErrorKind> {

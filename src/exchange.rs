@@ -25,7 +25,7 @@ impl Method {
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: Method,
-    /// Joined to the base URL with one `/`; percent-encoded, with its query.
+    /// Below the base URL; or with a leading `/`, below the base URL's host. Percent-encoded, with its query.
     pub path: String,
     /// On top of the client's own headers.
     pub headers: Vec<(&'static str, String)>,
@@ -36,11 +36,12 @@ pub struct Request {
 pub enum Body {
     Empty,
     Json(Bytes),
-    /// A file between two pieces of text, streamed from the disk.
+    /// A part of a file between two pieces of text, streamed from the disk.
     File {
         content_type: String,
         head: Bytes,
         file: Arc<File>,
+        offset: u64,
         length: u64,
         tail: Bytes,
     },

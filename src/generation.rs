@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Result};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
 /// One input: a text, or the turns of a conversation (`{"role": ..., "content": ...}`, checked by [`messages`]).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Prompt {
     Text(String),
     Messages(Vec<Value>),
@@ -176,8 +178,31 @@ pub fn system_beside<'s>(system: Option<&'s str>, turns: &[Value]) -> Result<Opt
     }
 }
 
+/// The system prompt of a conversation, lifted out of its turns, for providers that want it beside them; and the other turns.
+/// `system` is the one that was given beside the conversation.
+pub fn lift_system(system: Option<&str>, turns: &[Value]) -> Result<(Option<String>, Vec<Value>)> {
+    let is_system = |turn: &Value| matches!(turn["role"].as_str(), Some("system" | "developer"));
+    let (lifted, others): (Vec<Value>, Vec<Value>) = turns.iter().cloned().partition(is_system);
+    if others.is_empty() {
+        return Err(Error::configuration("the conversation holds system turns only; it needs a user turn"));
+    }
+    system_beside(system, turns)?;
+    let texts: Vec<String> =
+        lifted.iter().map(|turn| content_text(&turn["content"])).filter(|text| !text.is_empty()).collect();
+    let lifted = (!texts.is_empty()).then(|| texts.join("\n\n"));
+    Ok((lifted.or_else(|| system.map(str::to_owned)), others))
+}
+
+/// The text of a turn's content: itself, or its parts of text.
+fn content_text(content: &Value) -> String {
+    match content {
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        text => text.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
 /// Why the model stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
     /// It had said all.
     Stop,
@@ -198,7 +223,7 @@ impl FinishReason {
 }
 
 /// Tokens, with one meaning on every provider: input includes what was cached, output includes reasoning.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub input_tokens: u64,
     pub cached_tokens: u64,
@@ -222,7 +247,7 @@ impl std::ops::AddAssign for Usage {
 }
 
 /// A usable answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Generation {
     /// What the model said. With a schema: the JSON text of the value, unwrapped.
     pub text: String,
@@ -233,6 +258,7 @@ pub struct Generation {
     pub model: Option<String>,
     pub id: Option<String>,
     /// The reply's body as it came.
+    #[serde(skip)]
     pub raw: Bytes,
 }
 

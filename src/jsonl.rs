@@ -38,7 +38,7 @@ impl Template {
         })
     }
 
-    /// Appends one row and its `\n`.
+    /// Appends one row.
     pub fn write(&self, id: &str, prompt: &str, out: &mut Vec<u8>) {
         let (first, second) = if self.id_first { (id, prompt) } else { (prompt, id) };
         out.extend_from_slice(&self.head);
@@ -46,7 +46,6 @@ impl Template {
         out.extend_from_slice(&self.middle);
         json_escape_simd::escape_into(second, out);
         out.extend_from_slice(&self.tail);
-        out.push(b'\n');
     }
 }
 
@@ -122,7 +121,7 @@ mod tests {
         {
             let mut out = Vec::new();
             template().write("id\"1", prompt, &mut out);
-            let expected = serde_json::json!({"id": "id\"1", "body": {"n": 1, "input": prompt}}).to_string() + "\n";
+            let expected = serde_json::json!({"id": "id\"1", "body": {"n": 1, "input": prompt}}).to_string();
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -55,8 +55,20 @@ impl Endpoint {
         text
     }
 
+    fn url(&self, path: &str) -> String {
+        if path.starts_with('/') {
+            return format!("{}{path}", origin(&self.base_url));
+        }
+        format!("{}/{path}", self.base_url)
+    }
+
     fn failure(&self, message: String, timed_out: bool, sent: bool) -> Error {
-        Error::Connection(ConnectionError { provider: self.provider, message: self.redact(&message), timed_out, sent })
+        Error::Connection(ConnectionError {
+            provider: self.provider.into(),
+            message: self.redact(&message),
+            timed_out,
+            sent,
+        })
     }
 }
 
@@ -152,7 +164,7 @@ impl Transport {
             Method::Post => reqwest::Method::POST,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let mut builder = self.http.request(method, format!("{}/{}", endpoint.base_url, request.path));
+        let mut builder = self.http.request(method, endpoint.url(&request.path));
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
@@ -160,10 +172,10 @@ impl Transport {
             Body::Empty if request.method == Method::Post => builder.header("content-length", "0"),
             Body::Empty => builder,
             Body::Json(bytes) => builder.header("content-type", "application/json").body(bytes.clone()),
-            Body::File { content_type, head, file, length, tail } => builder
+            Body::File { content_type, head, file, offset, length, tail } => builder
                 .header("content-type", content_type)
                 .header("content-length", head.len() as u64 + length + tail.len() as u64)
-                .body(watch.upload(head.clone(), file.clone(), *length, tail.clone())),
+                .body(watch.upload(head.clone(), file.clone(), *offset..offset + length, tail.clone())),
         };
         // `headers` replaces what is there: the client's own headers come last and win.
         watch.read(builder.headers(header_map(endpoint)?).send()).await
@@ -262,11 +274,11 @@ impl<'e> Watch<'e> {
     }
 
     /// The body of an upload, read from the disk piece by piece, so that a retry starts afresh.
-    fn upload(&self, head: Bytes, file: Arc<File>, length: u64, tail: Bytes) -> reqwest::Body {
+    fn upload(&self, head: Bytes, file: Arc<File>, part: std::ops::Range<u64>, tail: Bytes) -> reqwest::Body {
         let (started, last_sign) = (self.started, self.last_sign.clone());
-        let pieces = futures_util::stream::try_unfold(0u64, move |at| {
+        let pieces = futures_util::stream::try_unfold(part.start, move |at| {
             last_sign.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
-            let piece = (at < length).then(|| read_piece(&file, at, length));
+            let piece = (at < part.end).then(|| read_piece(&file, at, part.end));
             std::future::ready(
                 piece.transpose().map(|piece| piece.map(|piece| (piece.clone(), at + piece.len() as u64))),
             )
@@ -276,8 +288,8 @@ impl<'e> Watch<'e> {
     }
 }
 
-fn read_piece(file: &File, at: u64, length: u64) -> std::io::Result<Bytes> {
-    let mut piece = vec![0; UPLOAD_CHUNK.min((length - at) as usize)];
+fn read_piece(file: &File, at: u64, end: u64) -> std::io::Result<Bytes> {
+    let mut piece = vec![0; UPLOAD_CHUNK.min((end - at) as usize)];
     let read = read_at(file, &mut piece, at)?;
     if read == 0 {
         return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the prepared file is shorter than it was"));

@@ -231,11 +231,18 @@ _IMMEDIATE = "immediate-"
 
 
 class CompletedBatch(Batch):
-    """A batch that was done when it was made, with the whole interface of `Batch`."""
+    """A batch that was done when it was made: immediate calls, or no inputs. It has the whole interface of `Batch`."""
 
-    def __init__(self, client: Client) -> None:
-        super().__init__(client, _Done(f"{_IMMEDIATE}{_random_id()}"), None)  # type: ignore[arg-type]
-        _immediate[self.id] = self
+    def __init__(self, client: Client, id: str, results: Results, schema: StructuredOutput | None) -> None:
+        super().__init__(client, _Done(id, results), schema)  # type: ignore[arg-type]
+        _immediate[id] = self
+
+
+def new_immediate_id() -> str:
+    """An id that no other batch has, here or elsewhere."""
+    import os
+
+    return f"{_IMMEDIATE}{os.urandom(12).hex()}"
 
 
 def completed_batch(batch_id: str) -> CompletedBatch | None:
@@ -254,13 +261,15 @@ def completed_batch(batch_id: str) -> CompletedBatch | None:
 
 
 class _Done:
-    """The core of a batch without inputs."""
+    """The core of a batch that is done."""
 
-    def __init__(self, id: str) -> None:
+    def __init__(self, id: str, results: Results) -> None:
         self.id = id
+        self._results = results
 
     def look(self) -> tuple[str, str, tuple[int, int, int]]:
-        return "completed", "completed", (0, 0, 0)
+        count = len(self._results)
+        return "completed", "completed", (count, count, 0)
 
     def wait(self, poll_interval: float, timeout: float | None, on_look: Callable[..., object]) -> None:
         on_look(*self.look())
@@ -268,22 +277,8 @@ class _Done:
     def cancel(self) -> None:
         pass
 
-    def results(self) -> _NoResults:
-        return _NoResults()
-
-
-class _NoResults:
-    def __len__(self) -> int:
-        return 0
-
-    def warnings(self) -> list[str]:
-        return []
-
-
-def _random_id() -> str:
-    import os
-
-    return os.urandom(12).hex()
+    def results(self) -> Results:
+        return self._results
 
 
 def _check_seconds(name: str, value: float) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ._batch import Batch, CompletedBatch, completed_batch
+from ._batch import Batch, CompletedBatch, completed_batch, new_immediate_id
 from ._config import BatchOptions, generation_config
 from ._core import Client as _CoreClient
+from ._core import Results
 from ._response import Response
 from ._structured import structured_output
 from .errors import ConfigurationError
@@ -27,11 +28,12 @@ class Client:
     """A provider and a model, to be asked many times. Threads may share one; a forked child may go on with it.
 
     Args:
-        provider: "openai".
+        provider: "openai", "anthropic" or "gemini".
         model: The model's name at the provider.
         options: `api_key`, `base_url` (both also from the provider's environment variables), `timeout` (seconds of
             silence before a request counts as lost; 600), `max_retries` (2), `headers` (dict, added to every request),
-            and the provider's own: `organization` and `project` for OpenAI.
+            and the provider's own: `organization` and `project` for OpenAI, `auth_token` and `anthropic_version` for
+            Anthropic, `api_version` for Gemini.
 
     Raises:
         ConfigurationError: An unknown provider or option, a value of the wrong type, or no key.
@@ -91,14 +93,16 @@ class Client:
         schema: Schema = None,
         batch_options: Mapping[str, Any] | None = None,
     ) -> Batch:
-        """Many prompts as one job at the provider, at about half the price and within a day.
+        """Many prompts. On OpenAI and Gemini one job at the provider, at about half the price and within a day; on Anthropic
+        one call after another, whose results are there when this returns (`batch_options={"native": ...}` chooses).
 
         Args:
             inputs: Any iterable of prompts, read once. An empty one makes a `CompletedBatch` without results.
             config: How to generate, for all of them. `extra["conversations"]` holds one conversation for each input.
             schema: The shape that every answer must have.
             batch_options: `display_name`, `completion_window` ("24h" or "48h"), `custom_ids` (one for each input),
-                `system`.
+                `system`, `native` (True: a job at the provider; False: immediate calls), `concurrency` (of immediate
+                calls; 1).
 
         Raises:
             ConfigurationError: A mistake in an argument or an input; nothing was sent.
@@ -107,10 +111,17 @@ class Client:
                 find out; it is never created twice.
         """
         shape = structured_output(schema)
+        immediate_id = new_immediate_id()
         core = self._core.submit(
-            inputs, generation_config(config), None if shape is None else shape._core, BatchOptions(batch_options)
+            inputs,
+            generation_config(config),
+            None if shape is None else shape._core,
+            BatchOptions(batch_options),
+            immediate_id,
         )
-        return CompletedBatch(self) if core is None else Batch(self, core, shape)
+        if isinstance(core, Results):
+            return CompletedBatch(self, immediate_id, core, shape)
+        return Batch(self, core, shape)
 
     def get_batch(self, batch_id: str, schema: Schema = None) -> Batch:
         """The handle of a batch that was submitted earlier, by any process.

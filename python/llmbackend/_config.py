@@ -76,14 +76,15 @@ class BatchOptions:
     """The `batch_options` of a batch.
 
     `display_name` (str): a name to find it by. `completion_window` (str): "24h" or "48h". `custom_ids` (iterable of
-    distinct str, one for each input): ids instead of our own. `system` (str): the system prompt.
+    distinct str, one for each input): ids instead of our own. `system` (str): the system prompt. `native` (bool): a job at
+    the provider (True) or immediate calls (False); the default is the provider's own. `concurrency` (int, 1): how many
+    immediate calls at once.
     """
 
-    __slots__ = ("completion_window", "custom_ids", "display_name", "system")
+    __slots__ = ("completion_window", "concurrency", "custom_ids", "display_name", "native", "system")
 
     display_name: str | None
     completion_window: str | None
-    custom_ids: list[str] | None
     system: str | None
 
     def __init__(self, options: Mapping[str, Any] | None) -> None:
@@ -98,7 +99,14 @@ class BatchOptions:
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError(f'batch_options["{name}"] is a {type(value).__name__}; give a str')
             setattr(self, name, value)
-        self.custom_ids = _custom_ids(options.get("custom_ids"))
+        self.custom_ids: list[str] | None = _custom_ids(options.get("custom_ids"))
+        self.native: bool | None = options.get("native")
+        if self.native not in (None, True, False):
+            raise ConfigurationError(f'batch_options["native"] is {self.native!r}; give True or False')
+        concurrency = options.get("concurrency", 1)
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise ConfigurationError(f'batch_options["concurrency"] is {concurrency!r}; give an int of 1 or more')
+        self.concurrency: int = concurrency
 
 
 def _custom_ids(ids: Iterable[str] | None) -> list[str] | None:

@@ -25,10 +25,14 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    pub fn of(failure: &Failure) -> Self {
+    /// `can_look`: the job could be found in the list of jobs, so that nothing is lost by doubting.
+    pub fn of(failure: &Failure, can_look: bool) -> Self {
         match &failure.error {
             Error::Connection(error) if error.sent => Self::Unclear,
+            Error::Api(_) if failure.advice.should_retry == Some(true) && !can_look => Self::Refused,
             Error::Api(error) => match error.kind {
+                // Too busy to have begun (Anthropic's page of errors).
+                ApiErrorKind::Server if !can_look && matches!(error.status, Some(503 | 529)) => Self::Refused,
                 // A 2xx that makes no sense, or an error of the server half-way.
                 ApiErrorKind::Server | ApiErrorKind::Other => Self::Unclear,
                 _ => Self::Refused,

@@ -1,6 +1,7 @@
 //! The ids of a batch's rows. A default id carries the position, so that order survives on any machine.
 
 use crate::error::{Error, Result};
+use crate::providers::BatchApi;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -33,13 +34,16 @@ pub enum RowIds {
 
 impl RowIds {
     /// The caller's own ids, checked: not empty, distinct, and none that looks like a default id.
-    pub fn custom(names: Vec<Box<str>>) -> Result<Self> {
+    pub fn custom(names: Vec<Box<str>>, api: &dyn BatchApi) -> Result<Self> {
         let wrong =
             |i: usize, what: String| Err(Error::configuration(format!("batch_options[\"custom_ids\"][{i}] {what}")));
         let mut index: HashMap<Box<str>, u32> = HashMap::with_capacity(names.len());
         for (i, name) in names.iter().enumerate() {
             if name.trim().is_empty() {
                 return wrong(i, "is empty; an id needs at least one character".into());
+            }
+            if let Err(error) = api.check_custom_id(name) {
+                return Err(error.about(&format!("batch_options[\"custom_ids\"][{i}]")));
             }
             if index_of_default(name).is_some() {
                 return wrong(
@@ -125,6 +129,7 @@ fn compare_numbers(a: &str, b: &str) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::settings::Settings;
 
     #[test]
     fn a_default_id_carries_its_position_and_nothing_else_does() {
@@ -140,7 +145,10 @@ mod tests {
 
     #[test]
     fn custom_ids_are_checked() {
-        let custom = |names: &[&str]| RowIds::custom(names.iter().map(|name| Box::from(*name)).collect());
+        let settings = Settings::new(Default::default(), |name| (name == "OPENAI_API_KEY").then(|| "k".into()));
+        let (_, provider) = crate::providers::open("openai", settings).unwrap();
+        let custom =
+            |names: &[&str]| RowIds::custom(names.iter().map(|name| Box::from(*name)).collect(), provider.batches());
         assert_eq!(custom(&["b", "a"]).unwrap().index("a"), Some(1));
         for (names, said) in [(["a", "a"], "distinct"), (["a", " "], "empty"), (["a", "llmb-000003"], "looks like")] {
             let message = custom(&names).unwrap_err().to_string();

@@ -108,13 +108,13 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn lost() -> Error {
-        Error::Connection(ConnectionError { provider: "p", message: "m".into(), timed_out: false, sent: true })
+        Error::Connection(ConnectionError { provider: "p".into(), message: "m".into(), timed_out: false, sent: true })
     }
 
     fn api(kind: ApiErrorKind) -> Error {
         Error::Api(Box::new(ApiError {
             kind,
-            provider: "p",
+            provider: "p".into(),
             status: None,
             code: None,
             message: "m".into(),

@@ -1,88 +1,161 @@
-//! Inputs to rows within a provider's limits: each prompt is checked, given its id and written, in one pass.
+//! Inputs to rows within a provider's limits: each prompt is checked, given its id and written, in one pass. Where a
+//! provider takes rows in several forms, all are written side by side until only one holds the batch.
 
 use super::ids::{RowIds, default_id};
-use crate::client::{Call, Client};
+use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::generation::Prompt;
 use crate::jsonl::Template;
-use crate::providers::Limits;
+use crate::providers::{Delivery, Form, Prepared, Rows};
 use serde_json::Value;
+use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 
 /// Rows are gathered until this many bytes are worth a write.
 const WRITE_SIZE: usize = 256 * 1024;
 
-/// Writes the rows of one job to `out`.
-pub struct Plan<W> {
-    template: Template,
-    limits: Limits,
+/// Writes the rows of one job.
+pub struct Plan<'c> {
+    client: &'c Client,
+    /// The forms that still hold the batch, the preferred one first.
+    drafts: Vec<Draft>,
     /// None: default ids.
     custom_ids: Option<RowIds>,
-    out: W,
-    buffer: Vec<u8>,
     rows: u64,
-    bytes: u64,
 }
 
 /// Rows that have been written.
 #[derive(Debug)]
-pub struct Written<W> {
-    pub out: W,
+pub struct Written {
+    pub delivery: Delivery,
+    pub prepared: Prepared,
+    pub rows: Rows,
     pub ids: RowIds,
-    pub bytes: u64,
 }
 
-impl<W: Write> Plan<W> {
-    pub fn new(client: &Client, call: &Call, custom_ids: Option<RowIds>, out: W) -> Result<Self> {
-        let template = Template::new(|id, prompt| row(client, call, id, &Prompt::Text(prompt.to_owned())))?;
-        let limits = client.provider.batches().limits();
-        Ok(Self { template, limits, custom_ids, out, buffer: Vec::new(), rows: 0, bytes: 0 })
+impl<'c> Plan<'c> {
+    pub fn new(client: &'c Client, forms: Vec<Form>, custom_ids: Option<RowIds>) -> Result<Self> {
+        let drafts = forms.into_iter().map(|form| Draft::new(client, form)).collect::<Result<_>>()?;
+        Ok(Self { client, drafts, custom_ids, rows: 0 })
     }
 
     /// Adds the row of a text.
     pub fn push_text(&mut self, prompt: &str) -> Result<()> {
-        let before = self.buffer.len();
-        match &self.custom_ids {
-            None => self.template.write(&default_id(self.rows), prompt, &mut self.buffer),
-            Some(ids) => {
-                check_count(ids, self.rows + 1)?;
-                self.template.write(&ids.name(self.rows), prompt, &mut self.buffer);
-            }
-        }
-        self.count(before)
+        self.client.check_text(prompt, || format!("inputs[{}]", self.rows))?;
+        let id = self.next_id()?;
+        self.each_draft(|draft| {
+            draft.template.write(&id, prompt, &mut draft.buffer);
+            Ok(())
+        })
     }
 
     /// Adds the row of a conversation, which no template can hold.
-    pub fn push_messages(&mut self, client: &Client, call: &Call, messages: Vec<Value>) -> Result<()> {
-        let id = match &self.custom_ids {
-            None => default_id(self.rows),
-            Some(ids) => {
-                check_count(ids, self.rows + 1)?;
-                ids.name(self.rows)
-            }
-        };
-        let before = self.buffer.len();
-        self.buffer.extend_from_slice(row(client, call, &id, &Prompt::Messages(messages))?.as_bytes());
-        self.buffer.push(b'\n');
-        self.count(before)
+    pub fn push_messages(&mut self, messages: Vec<Value>) -> Result<()> {
+        let id = self.next_id()?;
+        let prompt = Prompt::Messages(messages);
+        let client = self.client;
+        self.each_draft(|draft| {
+            draft.buffer.extend_from_slice(row(client, &draft.form, &id, &prompt)?.as_bytes());
+            Ok(())
+        })
     }
 
-    fn count(&mut self, before: usize) -> Result<()> {
+    fn next_id(&self) -> Result<String> {
+        let Some(ids) = &self.custom_ids else { return Ok(default_id(self.rows)) };
+        if self.rows >= ids.len() {
+            return Err(wrong_count(ids.len(), format!("at least {} inputs", self.rows + 1)));
+        }
+        Ok(self.client.provider.batches().wire_id(self.rows, &ids.name(self.rows)))
+    }
+
+    /// Adds the same row to each draft, and lets go of those that are full.
+    fn each_draft(&mut self, mut write: impl FnMut(&mut Draft) -> Result<()>) -> Result<()> {
         self.rows += 1;
-        self.bytes += (self.buffer.len() - before) as u64;
-        if self.rows > self.limits.rows {
-            return Err(Error::configuration(format!(
+        let mut full = None;
+        for draft in &mut self.drafts {
+            let before = draft.buffer.len();
+            write(draft)?;
+            draft.buffer.push(draft.separator());
+            draft.bytes += (draft.buffer.len() - before) as u64;
+            if draft.is_full(self.rows) {
+                full = Some(draft.full(self.rows));
+            } else if draft.buffer.len() >= WRITE_SIZE {
+                draft.flush()?;
+            }
+        }
+        if let Some(error) = full {
+            let rows = self.rows;
+            self.drafts.retain(|draft| !draft.is_full(rows));
+            if self.drafts.is_empty() {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows in the preferred form of those that hold them.
+    pub fn finish(mut self) -> Result<Written> {
+        if let Some(ids) = self.custom_ids.as_ref().filter(|ids| ids.len() != self.rows) {
+            return Err(wrong_count(ids.len(), format!("{} inputs", self.rows)));
+        }
+        let mut draft = self.drafts.swap_remove(0);
+        draft.flush()?;
+        let bytes = match draft.form.delivery {
+            Delivery::Upload => draft.bytes,
+            // The last comma separates nothing.
+            Delivery::Inline => draft.bytes.saturating_sub(1),
+        };
+        Ok(Written {
+            delivery: draft.form.delivery,
+            prepared: draft.form.prepared,
+            rows: Rows { file: Arc::new(draft.out), bytes },
+            ids: self.custom_ids.unwrap_or(RowIds::Default(self.rows)),
+        })
+    }
+}
+
+/// The rows in one form.
+struct Draft {
+    form: Form,
+    template: Template,
+    out: File,
+    buffer: Vec<u8>,
+    bytes: u64,
+}
+
+impl Draft {
+    fn new(client: &Client, form: Form) -> Result<Self> {
+        let template = Template::new(|id, prompt| row(client, &form, id, &Prompt::Text(prompt.to_owned())))?;
+        let out = tempfile::tempfile().map_err(|error| Error::disk("Making a file for the requests", &error))?;
+        Ok(Self { form, template, out, buffer: Vec::new(), bytes: 0 })
+    }
+
+    fn separator(&self) -> u8 {
+        match self.form.delivery {
+            Delivery::Upload => b'\n',
+            Delivery::Inline => b',',
+        }
+    }
+
+    fn is_full(&self, rows: u64) -> bool {
+        rows > self.form.limits.rows || self.bytes > self.form.limits.bytes
+    }
+
+    fn full(&self, rows: u64) -> Error {
+        let limits = self.form.limits;
+        Error::configuration(if rows > limits.rows {
+            format!(
                 "a batch of this provider holds at most {} prompts, and there are more; submit several batches",
-                self.limits.rows
-            )));
-        }
-        if self.bytes > self.limits.bytes {
-            return Err(Error::configuration(format!(
-                "a batch of this provider holds at most {} bytes of requests, and {} prompts are more already; submit several batches",
-                self.limits.bytes, self.rows
-            )));
-        }
-        if self.buffer.len() >= WRITE_SIZE { self.flush() } else { Ok(()) }
+                limits.rows
+            )
+        } else {
+            format!(
+                "a batch of this provider holds at most {} bytes of requests, and {rows} prompts are more already; submit several \
+                 batches",
+                limits.bytes
+            )
+        })
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -91,27 +164,12 @@ impl<W: Write> Plan<W> {
         self.buffer.clear();
         Ok(())
     }
-
-    pub fn finish(mut self) -> Result<Written<W>> {
-        self.flush()?;
-        if let Some(ids) = &self.custom_ids {
-            check_count(ids, self.rows)?;
-            if ids.len() != self.rows {
-                return Err(wrong_count(ids.len(), format!("{} inputs", self.rows)));
-            }
-        }
-        let ids = self.custom_ids.unwrap_or(RowIds::Default(self.rows));
-        Ok(Written { out: self.out, ids, bytes: self.bytes })
-    }
 }
 
 /// One row, serialized.
-fn row(client: &Client, call: &Call, id: &str, prompt: &Prompt) -> Result<String> {
-    Ok(Value::from(client.provider.batches().row(id, client.body(call, prompt)?)).to_string())
-}
-
-fn check_count(ids: &RowIds, rows: u64) -> Result<()> {
-    if rows > ids.len() { Err(wrong_count(ids.len(), format!("at least {rows} inputs"))) } else { Ok(()) }
+fn row(client: &Client, form: &Form, id: &str, prompt: &Prompt) -> Result<String> {
+    let body = client.provider.body(&form.prepared, prompt)?;
+    Ok(Value::from(client.provider.batches().row(form.delivery, id, body)).to_string())
 }
 
 fn wrong_count(ids: u64, inputs: String) -> Error {

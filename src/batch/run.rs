@@ -1,15 +1,14 @@
 //! The driver of a batch: uploads, creates, looks, downloads. What to do when is decided by the pure files beside it.
 
 use super::collect::{self, Found, Order, Results};
-use super::creation::{Attempt, Creation, LOOKS, Next};
+use super::creation::{Attempt, Creation, Next};
 use super::ids::RowIds;
 use super::lifecycle::{Action, Lifecycle};
-use super::plan::Written;
 use crate::client::{Call, Client, Failure};
 use crate::error::{ApiErrorKind, BatchErrorKind, Error, Result};
 use crate::exchange::{Request, Response};
 
-use crate::providers::{BatchApi, Job, JobOptions, State};
+use crate::providers::{BatchApi, Delivery, Input, Job, JobOptions, Rows, State, Upload};
 use crate::transport::{Download, Transport};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -18,56 +17,86 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How far the clocks of a server and of this machine may differ, in seconds.
 const CLOCK_SKEW: u64 = 900;
+/// Pages of the list of jobs to look through for one.
+const MOST_PAGES: usize = 50;
+/// So often a job may be done without showing results before that is believed.
+const MOST_UNREADY_LOOKS: u32 = 10;
+/// More rows than any job holds: bounds what a strange id in a result can make us allocate.
+const MOST_ROWS: u64 = 10_000_000;
 
 /// A job at a provider, made here or found by its id.
 pub struct Batch {
     pub client: Arc<Client>,
-    pub call: Call,
+    pub call: Arc<Call>,
     pub id: String,
     /// The ids of its rows, if it was made by this process.
     ids: Option<Arc<RowIds>>,
-    last: Mutex<Option<Job>>,
+    seen: Mutex<Seen>,
     results: Mutex<Option<Arc<Results>>>,
 }
 
-/// Uploads rows and returns the id of the file. May be repeated: an orphan file costs nothing and expires.
-pub async fn upload(client: &Client, transport: &Transport, rows: Arc<File>, bytes: u64) -> Result<String> {
-    let api = client.provider.batches();
-    let response = match client.request(transport, &api.upload(rows, bytes)).await {
-        Err(Error::Api(mut error)) if error.kind == ApiErrorKind::NotFound || error.status == Some(405) => {
-            error.message.push_str(". This server seems to have no batch API");
-            return Err(Error::Api(error));
+/// What looks at a job have seen.
+#[derive(Default)]
+struct Seen {
+    job: Option<Job>,
+    /// Results that came with the job itself.
+    rows: Option<File>,
+    /// Looks that saw it done, but without any results.
+    unready: u32,
+}
+
+/// Uploads rows, where they have to be. May be repeated: an orphan file costs nothing and expires.
+pub async fn deliver(client: &Client, transport: &Transport, delivery: Delivery, rows: Rows) -> Result<Input> {
+    if delivery == Delivery::Inline {
+        return Ok(Input::Inline(rows));
+    }
+    let mut replies: Vec<Response> = Vec::new();
+    loop {
+        let request = match client.provider.batches().upload(&rows, &replies)? {
+            Upload::Done(id) => return Ok(Input::Uploaded(id)),
+            Upload::Send(request) => request,
+        };
+        let reply = client.request(transport, &request).await;
+        replies.push(reply.map_err(|error| if replies.is_empty() { no_batch_api(error) } else { error })?);
+    }
+}
+
+/// A hint for servers that speak a provider's language, but only that of single calls.
+fn no_batch_api(error: Error) -> Error {
+    match error {
+        Error::Api(mut error) if error.kind == ApiErrorKind::NotFound || error.status == Some(405) => {
+            error
+                .message
+                .push_str(". This server seems to have no batch API; batch_options={\"native\": False} does without");
+            Error::Api(error)
         }
-        other => other?,
-    };
-    api.read_upload(&client.parse(&response)?)
-        .ok_or_else(|| client.no_answer(&response, "the upload was answered without a file id".into()))
+        other => other,
+    }
 }
 
-/// Makes a job of an uploaded file, never two.
-pub async fn create(client: &Client, transport: &Transport, input: &str, options: &JobOptions) -> Result<Job> {
-    create_with(client, transport, input, options, LOOKS).await
-}
-
-/// [`create`] with other waits before its looks: what a test has no minute for.
-pub async fn create_with(
+/// Makes a job, never two. `looks` are the waits before each look at the list of jobs, when it is not clear whether there is one.
+pub async fn create(
     client: &Client,
     transport: &Transport,
-    input: &str,
+    input: &Input,
     options: &JobOptions,
     looks: &'static [Duration],
 ) -> Result<Job> {
     let api = client.provider.batches();
-    let request = api.create(input, options)?;
-    let mut creation = Creation::new(looks, client.endpoint.max_retries);
+    let request = api.create(&client.model, input, options);
+    // Where a job cannot be found again, there is nothing to look for.
+    let can_look = api.list(None).is_some();
+    let mut creation = Creation::new(if can_look { looks } else { &[] }, client.endpoint.max_retries);
     let mut refusals = 0;
     loop {
         let failure = match try_create(client, transport, &request).await {
             Ok(job) => return Ok(job),
             Err(failure) => failure,
         };
-        if Attempt::of(&failure) == Attempt::Refused {
-            let Some(wait) = client.wait_before_retry(&failure, refusals) else { return Err(failure.error) };
+        if Attempt::of(&failure, can_look) == Attempt::Refused {
+            let Some(wait) = client.wait_before_retry(&failure, refusals) else {
+                return Err(if refusals == 0 { no_batch_api(failure.error) } else { failure.error });
+            };
             refusals += 1;
             tokio::time::sleep(wait).await;
             continue;
@@ -75,14 +104,14 @@ pub async fn create_with(
         let mut next = creation.unclear();
         while let Next::Look(wait) = next {
             tokio::time::sleep(wait).await;
-            let look = find(client, transport, input).await;
+            let look = find(client, transport, input, options).await;
             if let Ok(Some(job)) = look {
                 return Ok(job);
             }
             next = creation.not_found(look.is_ok());
         }
         if next == Next::GiveUp {
-            return Err(unclear(failure.error, input));
+            return Err(unclear(failure.error, input, options));
         }
     }
 }
@@ -97,19 +126,20 @@ async fn try_create(client: &Client, transport: &Transport, request: &Request) -
 }
 
 /// The job that was made of `input`, if the list shows it.
-async fn find(client: &Client, transport: &Transport, input: &str) -> Result<Option<Job>> {
+async fn find(client: &Client, transport: &Transport, input: &Input, options: &JobOptions) -> Result<Option<Job>> {
     let api = client.provider.batches();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     // The upload was a moment ago: an older job cannot be ours.
     let oldest = now.saturating_sub(client.endpoint.timeout.as_secs() + CLOCK_SKEW);
     let mut after = None;
-    loop {
-        let response = client.request(transport, &api.list(after.as_deref())).await?;
+    for _ in 0..MOST_PAGES {
+        let Some(request) = api.list(after.as_deref()) else { return Ok(None) };
+        let response = client.request(transport, &request).await?;
         let page = api
             .read_list(&client.parse(&response)?)
             .ok_or_else(|| client.no_answer(&response, "the list of jobs is no list".into()))?;
         let is_over = page.jobs.iter().any(|job| job.created_at.is_some_and(|created| created < oldest));
-        if let Some(job) = page.jobs.into_iter().find(|job| job.input.as_deref() == Some(input)) {
+        if let Some(job) = page.jobs.into_iter().find(|job| api.is_made_of(job, input, options)) {
             return Ok(Some(job));
         }
         match page.next {
@@ -117,12 +147,20 @@ async fn find(client: &Client, transport: &Transport, input: &str) -> Result<Opt
             _ => return Ok(None),
         }
     }
+    Ok(None)
 }
 
-fn unclear(error: Error, input: &str) -> Error {
+fn unclear(error: Error, input: &Input, options: &JobOptions) -> Error {
+    let sign = match input {
+        Input::Uploaded(file) => format!("with the input file {file}"),
+        Input::Inline(_) if !options.token.is_empty() => {
+            format!("made just now (its name may end in {})", options.token)
+        }
+        Input::Inline(_) => "made just now".to_owned(),
+    };
     let advice = format!(
         " It is not known whether the job was created, and it was not sent again, since it could run twice. Look for a batch \
-         with the input file {input} before you submit these prompts again."
+         {sign} before you submit these prompts again."
     );
     match error {
         Error::Api(mut error) => {
@@ -138,14 +176,14 @@ fn unclear(error: Error, input: &str) -> Error {
 }
 
 impl Batch {
-    /// A batch that this process just made of `rows`.
-    pub fn created<W>(client: Arc<Client>, call: Call, job: Job, rows: Written<W>) -> Self {
-        Self { ids: Some(Arc::new(rows.ids)), ..Self::open(client, call, job.id) }
+    /// A batch that this process just made.
+    pub fn created(client: Arc<Client>, call: Call, job: Job, ids: RowIds) -> Self {
+        Self { ids: Some(Arc::new(ids)), ..Self::open(client, call, job.id) }
     }
 
     /// A batch that is known by its id only.
     pub fn open(client: Arc<Client>, call: Call, id: String) -> Self {
-        Self { client, call, id, ids: None, last: Mutex::default(), results: Mutex::default() }
+        Self { client, call: Arc::new(call), id, ids: None, seen: Mutex::default(), results: Mutex::default() }
     }
 
     fn api(&self) -> &dyn BatchApi {
@@ -154,7 +192,7 @@ impl Batch {
 
     /// The job as it is now. A terminal state is never asked for again.
     pub async fn look(&self, transport: &Transport) -> Result<Job> {
-        if let Some(job) = lock(&self.last).clone().filter(|job| job.state.is_terminal()) {
+        if let Some(job) = lock(&self.seen).job.clone().filter(|job| job.state.is_terminal()) {
             return Ok(job);
         }
         let response = self.client.request(transport, &self.api().get(&self.id)).await?;
@@ -164,15 +202,30 @@ impl Batch {
     /// Asks the provider to stop it. What has run by then can still be fetched.
     pub async fn cancel(&self, transport: &Transport) -> Result<Job> {
         let response = self.client.request(transport, &self.api().cancel(&self.id)).await?;
-        self.keep(&response)
+        match self.api().read_job(&self.client.parse(&response)?) {
+            Some(job) => self.remember(job),
+            // Some only say that they have heard.
+            None => self.look(transport).await,
+        }
     }
 
     fn keep(&self, response: &Response) -> Result<Job> {
-        let job = self
-            .api()
-            .read_job(&self.client.parse(response)?)
-            .ok_or_else(|| self.client.no_answer(response, "the reply describes no batch".into()))?;
-        *lock(&self.last) = Some(job.clone());
+        let job = self.api().read_job(&self.client.parse(response)?);
+        self.remember(job.ok_or_else(|| self.client.no_answer(response, "the reply describes no batch".into()))?)
+    }
+
+    fn remember(&self, mut job: Job) -> Result<Job> {
+        let mut seen = lock(&self.seen);
+        if !job.rows.is_empty() {
+            seen.rows = Some(spool(std::mem::take(&mut job.rows))?);
+        }
+        if job.is_unready {
+            seen.unready += 1;
+            if seen.unready < MOST_UNREADY_LOOKS {
+                job.state = State::InProgress;
+            }
+        }
+        seen.job = Some(job.clone());
         Ok(job)
     }
 
@@ -186,29 +239,34 @@ impl Batch {
             let message = format!("it is {} ('{}'); wait() until it is done", job.state.name(), job.raw_state);
             return Err(Error::batch(BatchErrorKind::NotCompleted, &self.id, message));
         }
-        if job.state == State::Failed {
+        let inside = lock(&self.seen).rows.take();
+        if job.state == State::Failed && job.outputs.is_empty() && inside.is_none() {
             return Err(self.failure(&job));
         }
-        let rows = self.download(transport, self.api().results(&job)).await?;
+        let rows = match inside {
+            Some(rows) => rows,
+            None => self.download(transport, self.api().results(&job)).await?,
+        };
         let found = collect::find_rows(self.api(), &rows)?;
         let order = match &self.ids {
             Some(ids) => Order { ids: ids.clone(), is_guessed: false },
             None => self.order_by_id(transport, &job, &found).await?,
         };
-        let results = Arc::new(Results::new(self.id.clone(), rows, order, found, self.api())?);
-        Ok(lock(&self.results).get_or_insert(results).clone())
+        let call = Arc::new(self.call.reading_of(&job));
+        let results = Results::new(self.id.clone(), rows, order, found, self.client.clone(), call)?;
+        Ok(lock(&self.results).get_or_insert(Arc::new(results)).clone())
     }
 
     /// The order of a batch that another process made.
     async fn order_by_id(&self, transport: &Transport, job: &Job, found: &Found) -> Result<Order> {
-        if let Some(ids) = collect::ids_from_results(found, job.counts.total) {
+        let most = MOST_ROWS;
+        if let Some(ids) = collect::ids_from_results(found, job.counts.total, most) {
             return Ok(Order { ids: Arc::new(ids), is_guessed: false });
         }
         if let Some(request) = self.api().input(job) {
-            match self.download(transport, vec![request]).await {
+            match self.download(transport, vec![vec![request]]).await {
                 Ok(input) => {
-                    let sent = collect::find_rows(self.api(), &input)?;
-                    let ids = RowIds::from_rows(sent.into_iter().map(|(id, _)| id).collect());
+                    let ids = collect::ids_from_input(collect::find_rows(self.api(), &input)?);
                     return Ok(Order { ids: Arc::new(ids), is_guessed: false });
                 }
                 // Expired, or not ours to read: the ids of the results are all there is.
@@ -216,15 +274,15 @@ impl Batch {
                 Err(error) => return Err(error),
             }
         }
-        let ids = collect::ids_without_input(found, job.counts.total, self.api().limits().rows);
-        Ok(Order { is_guessed: matches!(ids, RowIds::Custom { .. }), ids: Arc::new(ids) })
+        let guess = collect::ids_without_input(found, job.counts.total, most);
+        Ok(Order { ids: Arc::new(guess.ids), is_guessed: guess.is_guess })
     }
 
     /// Downloads files, one after the other, into one temporary file.
-    async fn download(&self, transport: &Transport, requests: Vec<Request>) -> Result<File> {
+    async fn download(&self, transport: &Transport, downloads: Vec<Vec<Request>>) -> Result<File> {
         let mut file = tempfile::tempfile().map_err(|error| Error::disk("Making a file for results", &error))?;
-        for request in &requests {
-            fetch(&self.client, transport, request, &mut file).await?;
+        for alternatives in &downloads {
+            fetch_any(&self.client, transport, alternatives, &mut file).await?;
             // Where one file ends without a newline, the next one must not go on in its last row.
             file.write_all(b"\n").map_err(|error| Error::disk("Saving a download", &error))?;
         }
@@ -282,7 +340,7 @@ impl Waiter {
     }
 
     fn timed_out(&self) -> Error {
-        let state = match &*lock(&self.batch.last) {
+        let state = match &lock(&self.batch.seen).job {
             Some(job) => format!("it is still {} ('{}')", job.state.name(), job.raw_state),
             None => "its state could not be read".into(),
         };
@@ -293,6 +351,30 @@ impl Waiter {
         );
         Error::batch(BatchErrorKind::TimedOut, &self.batch.id, message)
     }
+}
+
+/// Downloads from the first of several places that has it.
+async fn fetch_any(client: &Client, transport: &Transport, places: &[Request], file: &mut File) -> Result<()> {
+    let mut result = Ok(());
+    for request in places {
+        result = fetch(client, transport, request, file).await;
+        if !matches!(&result, Err(error) if error.api_kind() == Some(ApiErrorKind::NotFound)) {
+            break;
+        }
+    }
+    result
+}
+
+/// Writes results that came with the job as a file of rows.
+fn spool(rows: Vec<serde_json::Value>) -> Result<File> {
+    let write = || {
+        let mut file = std::io::BufWriter::new(tempfile::tempfile()?);
+        for row in rows {
+            writeln!(file, "{row}")?;
+        }
+        file.into_inner().map_err(|error| error.into_error())
+    };
+    write().map_err(|error: std::io::Error| Error::disk("Saving results", &error))
 }
 
 /// Downloads to the end of `file`. A download that breaks goes on where it broke.

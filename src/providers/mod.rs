@@ -1,12 +1,16 @@
 //! One pure file for each provider: functions that build requests and read replies. No socket, no clock, no `&mut`.
 
+mod anthropic;
+mod errors;
+mod gemini;
 mod openai;
+mod rows;
 pub mod settings;
 
+use crate::answer::AnswerSchema;
 use crate::error::{ApiError, Error, Result};
 use crate::exchange::{Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
-use crate::schema::{Compiled, Dialect};
 use crate::suggest;
 use crate::transport::Endpoint;
 use serde_json::{Map, Value};
@@ -18,7 +22,7 @@ use std::sync::Arc;
 type Open = fn(Settings) -> Result<(Endpoint, Box<dyn Provider>)>;
 
 /// The remote providers. One line makes a new one known everywhere.
-const TABLE: &[(&str, Open)] = &[("openai", openai::open)];
+const TABLE: &[(&str, Open)] = &[("openai", openai::open), ("anthropic", anthropic::open), ("gemini", gemini::open)];
 
 /// The names of the remote providers.
 pub fn names() -> Vec<&'static str> {
@@ -35,23 +39,33 @@ pub fn open(name: &str, settings: Settings) -> Result<(Endpoint, Box<dyn Provide
 
 /// A wire format.
 pub trait Provider: Send + Sync {
-    /// The dialect of JSON Schema that a call's schema is compiled to.
-    fn dialect(&self) -> Dialect;
-
-    /// Everything about a call but its prompt.
+    /// Everything about a single call but its prompt.
     fn prepare(&self, ask: &Ask) -> Result<Prepared>;
+
+    /// Refuses a text that the provider would refuse.
+    fn check_text(&self, _text: &str) -> Result<()> {
+        Ok(())
+    }
 
     /// The body of one request.
     fn body(&self, prepared: &Prepared, prompt: &Prompt) -> Result<Map<String, Value>>;
 
     /// The request for one immediate answer; `body` comes from [`Provider::body`].
-    fn generate(&self, body: Map<String, Value>) -> Result<Request>;
+    fn generate(&self, prepared: &Prepared, body: Map<String, Value>) -> Request;
 
     /// Reads the body of a successful reply. `Generation::raw` is left empty.
     fn read(&self, body: &Value, reading: &Reading) -> Result<Generation>;
 
     /// Reads an error reply, or anything else that is not a success.
     fn read_error(&self, response: &Response) -> ApiError;
+
+    /// Whether this error says that the server does not know what [`Prepared::fallback`] does without.
+    fn wants_fallback(&self, _error: &ApiError) -> bool {
+        false
+    }
+
+    /// Whether a batch is a job at the provider unless the caller says otherwise.
+    fn batches_are_native(&self) -> bool;
 
     /// The provider's batch jobs.
     fn batches(&self) -> &dyn BatchApi;
@@ -63,22 +77,21 @@ pub struct Ask<'a> {
     pub config: &'a GenerationConfig,
     /// `batch_options["system"]`.
     pub batch_system: Option<&'a str>,
-    pub schema: Option<AskedSchema<'a>>,
-}
-
-pub struct AskedSchema<'a> {
-    pub compiled: &'a Compiled,
-    pub name: &'a str,
+    pub schema: Option<&'a AnswerSchema>,
 }
 
 /// A call without its prompt, in the provider's words.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Prepared {
     pub body: Map<String, Value>,
     /// The system prompt, for providers that put it beside or into the conversation.
     pub system: Option<String>,
+    pub model: String,
+    pub headers: Vec<(&'static str, String)>,
     pub reading: Reading,
     pub notices: Vec<Notice>,
+    /// The same call in a form that older servers know too.
+    pub fallback: Option<Box<Prepared>>,
 }
 
 /// How to read the replies of a call.
@@ -89,12 +102,14 @@ pub struct Reading {
     pub schema: Option<ReadingSchema>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ReadingSchema {
     /// The answer is `{"value": ...}`, and the caller wants what is in it.
     pub wrapped: bool,
     /// The server may wrap JSON in a Markdown fence.
     pub may_be_fenced: bool,
+    /// The answer is the input of a call of this tool.
+    pub tool: Option<String>,
 }
 
 /// Something that the caller should know and that is no error: a warning, shown once a client.
@@ -105,50 +120,91 @@ pub struct Notice {
     pub message: String,
 }
 
-/// A provider's batch jobs: rows go up as a file, a job is made from it, results come back as files of rows.
-pub trait BatchApi: Send + Sync {
-    fn limits(&self) -> Limits;
+impl Notice {
+    pub fn new(key: &'static str, message: impl Into<String>) -> Self {
+        Self { key, message: message.into() }
+    }
+}
 
-    /// One row as a JSON object.
-    fn row(&self, id: &str, body: Map<String, Value>) -> Map<String, Value>;
+/// A provider's batch jobs: rows go up, a job is made of them, results come back as rows.
+pub trait BatchApi: Send + Sync {
+    /// The ways in which rows can be handed over, the preferred one first. Each has its own limits, and a batch goes by
+    /// the first whose limits hold it.
+    fn forms(&self, ask: &Ask) -> Result<Vec<Form>>;
 
     /// Refuses options that the provider cannot take, before anything is sent.
     fn check(&self, options: &JobOptions) -> Result<()>;
 
-    /// The request that uploads the rows.
-    fn upload(&self, file: Arc<File>, bytes: u64) -> Request;
+    /// Refuses an id that the provider would refuse.
+    fn check_custom_id(&self, _id: &str) -> Result<()> {
+        Ok(())
+    }
 
-    /// The id of the uploaded file; None if the reply does not tell.
-    fn read_upload(&self, body: &Value) -> Option<String>;
+    /// The id on the wire of the row at `index`, for which the caller has an id of his own. The default id carries its
+    /// position already.
+    fn wire_id(&self, _index: u64, custom_id: &str) -> String {
+        custom_id.to_owned()
+    }
+
+    /// One row as a JSON object.
+    fn row(&self, delivery: Delivery, id: &str, body: Map<String, Value>) -> Map<String, Value>;
+
+    /// The next request of an upload, given the replies so far; or the id of the file, when it is all up.
+    fn upload(&self, rows: &Rows, replies: &[Response]) -> Result<Upload>;
 
     /// The request that makes the job. Not idempotent: `batch/run.rs` never sends it twice without a look.
-    fn create(&self, input: &str, options: &JobOptions) -> Result<Request>;
+    fn create(&self, model: &str, input: &Input, options: &JobOptions) -> Request;
 
     /// Where to read a job.
     fn get(&self, id: &str) -> Request;
 
     fn cancel(&self, id: &str) -> Request;
 
+    /// An id as the caller may write it, as the provider writes it.
+    fn job_id(&self, id: &str) -> Result<String> {
+        Ok(id.to_owned())
+    }
+
     /// None if `body` is no job.
     fn read_job(&self, body: &Value) -> Option<Job>;
 
-    /// A page of the list of jobs, newest first; `after` is the last id of the page before.
-    fn list(&self, after: Option<&str>) -> Request;
+    /// A page of the list of jobs, newest first; `after` is what [`Page::next`] was. None: a job in the list cannot be told
+    /// from another.
+    fn list(&self, after: Option<&str>) -> Option<Request>;
 
     /// None if `body` is no list.
     fn read_list(&self, body: &Value) -> Option<Page>;
 
-    /// The requests that download the rows of a job's results.
-    fn results(&self, job: &Job) -> Vec<Request>;
+    /// Whether `job` was made of `input` with `options`.
+    fn is_made_of(&self, job: &Job, input: &Input, options: &JobOptions) -> bool;
 
-    /// The request that downloads the rows that were uploaded.
+    /// The downloads of a job's results: for each, the requests to try until one finds it.
+    fn results(&self, job: &Job) -> Vec<Vec<Request>>;
+
+    /// The request that downloads the rows that were uploaded, where that is possible.
     fn input(&self, job: &Job) -> Option<Request>;
 
     /// The id of a row, of input or of result.
-    fn row_id(&self, line: &[u8]) -> Option<String>;
+    fn row_id(&self, line: &[u8]) -> Option<RowId>;
 
     /// What a row of results says.
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome;
+}
+
+/// How rows reach a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// As a file of JSON lines, uploaded before the job is made.
+    Upload,
+    /// Inside the request that makes the job, joined by commas.
+    Inline,
+}
+
+/// One way to hand over the rows of a call.
+pub struct Form {
+    pub delivery: Delivery,
+    pub limits: Limits,
+    pub prepared: Prepared,
 }
 
 /// What one job can hold.
@@ -158,6 +214,28 @@ pub struct Limits {
     pub bytes: u64,
 }
 
+/// Rows on the disk.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    pub file: Arc<File>,
+    pub bytes: u64,
+}
+
+/// The next step of an upload.
+pub enum Upload {
+    Send(Request),
+    /// The id of the file.
+    Done(String),
+}
+
+/// What a job is made of.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The id of an uploaded file.
+    Uploaded(String),
+    Inline(Rows),
+}
+
 /// What a job is given beside its rows.
 #[derive(Debug, Clone, Default)]
 pub struct JobOptions {
@@ -165,6 +243,17 @@ pub struct JobOptions {
     pub completion_window: Option<String>,
     /// Stop strings, kept with the job so that another process can cut too.
     pub stop: Vec<String>,
+    /// Random, by which a job without an input file can be told from others.
+    pub token: String,
+}
+
+/// The id of a row as it stands on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowId {
+    /// Where among the inputs, if the id tells.
+    pub index: Option<u64>,
+    /// The id as the caller knows it.
+    pub name: String,
 }
 
 /// A batch job as the provider last described it.
@@ -176,8 +265,15 @@ pub struct Job {
     pub counts: Counts,
     /// Why it failed, in the provider's words.
     pub reasons: Vec<String>,
+    pub display_name: Option<String>,
+    /// The id of the uploaded file.
     pub input: Option<String>,
+    /// The ids of the files of results.
     pub outputs: Vec<String>,
+    /// Results that came with the job itself.
+    pub rows: Vec<Value>,
+    /// It is said to be done, but shows no results yet.
+    pub is_unready: bool,
     /// Unix seconds.
     pub created_at: Option<u64>,
     /// The stop strings that it was created with.
@@ -217,10 +313,30 @@ impl State {
     }
 }
 
+impl Job {
+    /// A job of which only this much is known.
+    pub fn new(id: String, raw_state: String, state: State) -> Self {
+        Self {
+            id,
+            raw_state,
+            state,
+            counts: Counts::default(),
+            reasons: Vec::new(),
+            display_name: None,
+            input: None,
+            outputs: Vec::new(),
+            rows: Vec::new(),
+            is_unready: false,
+            created_at: None,
+            stop: Vec::new(),
+        }
+    }
+}
+
 /// A page of a list of jobs.
 pub struct Page {
     pub jobs: Vec<Job>,
-    /// The id to continue after; None on the last page.
+    /// What to continue after; None on the last page.
     pub next: Option<String>,
 }
 

@@ -11,6 +11,15 @@ const DEFAULT_MAX_RETRIES: u32 = 2;
 /// Options that every remote provider has.
 const COMMON: &[&str] = &["api_key", "base_url", "timeout", "max_retries", "headers"];
 
+/// Whether a base URL is the provider `host` itself, a regional host of it, or a stand-in that is mounted under its name.
+pub fn is_host(base_url: &str, host: &str) -> bool {
+    let is_its_name = |name: &str| name == host || name.strip_suffix(host).is_some_and(|region| region.ends_with('.'));
+    url::Url::parse(base_url).is_ok_and(|url| {
+        let mount = url.path_segments().and_then(|mut segments| segments.next());
+        url.host_str().is_some_and(is_its_name) || mount.is_some_and(is_its_name)
+    })
+}
+
 type Environment = Box<dyn Fn(&str) -> Option<String>>;
 
 /// The options of a client and the environment it was made in. An explicit option wins; what is empty counts as absent.
@@ -151,6 +160,18 @@ mod tests {
         assert_eq!(base(" ").unwrap(), "https://default/v1");
         for bad in ["h/v1", "ftp://h", "http://h/v1?x=1", "http://h/#a", "http://u:p@h/v1", "http://"] {
             assert!(base(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_provider_itself_is_told_by_host_or_mount() {
+        let host = "api.openai.com";
+        let mounted = "http://127.0.0.1:1/api.openai.com/v1";
+        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", mounted] {
+            assert!(is_host(url, host), "{url}");
+        }
+        for url in ["http://localhost:8000/v1", "https://api.openai.com.evil.org/v1", "https://notapi.openai.com/v1"] {
+            assert!(!is_host(url, host), "{url}");
         }
     }
 

@@ -3,14 +3,15 @@
 use super::client::Usage;
 use super::errors::{configuration, instance, to_py};
 use super::runtime::{self, Ended};
+use crate::answer::AnswerSchema;
+use crate::batch::creation::LOOKS;
 use crate::batch::plan::Written;
 use crate::batch::run::{self, Step};
 use crate::batch::{collect, run::Batch as CoreBatch};
 use crate::client::{Call, Client};
-use crate::providers::{Job, JobOptions};
+use crate::providers::{Input, Job, JobOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,27 +31,27 @@ fn look_of(job: &Job) -> Look {
 }
 
 impl Batch {
-    /// Uploads `rows` and makes a job of them.
+    /// Hands the rows over and makes a job of them.
     pub fn submit(
         py: Python<'_>,
         client: Arc<Client>,
-        call: Call,
-        rows: Written<File>,
+        schema: Option<Arc<AnswerSchema>>,
+        written: Written,
         options: JobOptions,
     ) -> PyResult<Self> {
-        let rows = Written { out: Arc::new(rows.out), ids: rows.ids, bytes: rows.bytes };
-        let (uploader, file) = (client.clone(), rows.out.clone());
+        let Written { delivery, prepared, rows, ids } = written;
+        let uploader = client.clone();
         let input =
-            runtime::wait(py, |transport| async move { run::upload(&uploader, &transport, file, rows.bytes).await })?;
+            runtime::wait(py, |transport| async move { run::deliver(&uploader, &transport, delivery, rows).await })?;
         let input = input.map_err(to_py)?;
         let (creator, source) = (client.clone(), input.clone());
         let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport| async move {
-            run::create(&creator, &transport, &source, &options).await
+            run::create(&creator, &transport, &source, &options, LOOKS).await
         })?;
         match ended {
             Ended::InTime(job) => {
-                let job = job.map_err(to_py)?;
-                Ok(Self { core: Arc::new(CoreBatch::created(client, call, job, rows)) })
+                let call = Call { prepared, schema };
+                Ok(Self { core: Arc::new(CoreBatch::created(client, call, job.map_err(to_py)?, ids)) })
             }
             Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, answer, &input)),
         }
@@ -61,20 +62,25 @@ impl Batch {
         if id.is_empty() {
             return Err(configuration("batch_id is empty; it is what batch.id was"));
         }
-        Ok(Self { core: Arc::new(CoreBatch::open(client, call, id.to_owned())) })
+        let id = client.provider.batches().job_id(id).map_err(to_py)?;
+        Ok(Self { core: Arc::new(CoreBatch::open(client, call, id)) })
     }
 }
 
 /// Tells on an interrupt what became of the job that was being created.
-fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<crate::Result<Job>>, input: &str) -> PyErr {
+fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<crate::Result<Job>>, input: &Input) -> PyErr {
+    let sign = match input {
+        Input::Uploaded(file) => format!("with the input file {file}"),
+        Input::Inline(_) => "made just now".to_owned(),
+    };
     let note = match answer {
         Some(Ok(job)) => {
             format!("llmbackend: the batch was created: {}. It runs on; get it by this id, or cancel it.", job.id)
         }
         Some(Err(error)) => format!("llmbackend: the batch was not created: {error}"),
         None => format!(
-            "llmbackend: it is not known whether the batch was created; look for one with the input file {input} before \
-             you submit these prompts again."
+            "llmbackend: it is not known whether the batch was created; look for one {sign} before you submit these prompts \
+             again."
         ),
     };
     // Python 3.10 has no notes; there the interrupt's own text has to tell.
@@ -141,7 +147,7 @@ impl Batch {
     fn results(&self, py: Python<'_>) -> PyResult<Results> {
         let core = self.core.clone();
         let results = runtime::wait(py, |transport| async move { core.results(&transport).await })?;
-        Ok(Results { core: results.map_err(to_py)?, batch: self.core.clone() })
+        Ok(Results { core: results.map_err(to_py)? })
     }
 
     /// The error that says, in the provider's words, why there are no results.
@@ -165,7 +171,12 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 #[pyclass(frozen, module = "llmbackend._core")]
 pub struct Results {
     core: Arc<collect::Results>,
-    batch: Arc<CoreBatch>,
+}
+
+impl Results {
+    pub fn new(results: collect::Results) -> Self {
+        Self { core: Arc::new(results) }
+    }
 }
 
 #[pymethods]
@@ -188,8 +199,7 @@ impl Results {
         let end = start.saturating_add(count).min(self.core.len());
         let outcomes = py.detach(|| {
             let mut buffer = Vec::new();
-            let read = |index| self.core.outcome(&self.batch.client, &self.batch.call, index, &mut buffer);
-            (start..end).map(read).collect::<crate::Result<Vec<_>>>()
+            (start..end).map(|index| self.core.outcome(index, &mut buffer)).collect::<crate::Result<Vec<_>>>()
         });
         let list = PyList::empty(py);
         for outcome in outcomes.map_err(to_py)? {

@@ -1,11 +1,13 @@
 //! Single calls.
 
-use super::batch::Batch;
+use super::batch::{Batch, Results};
 use super::errors::{configuration, named, to_py};
-use super::json::{lone_surrogate, to_json, to_map, to_number};
+use super::inputs::Inputs;
+use super::json::{lone_surrogate, to_json, to_map, to_number, to_text};
 use super::schema::Schema;
-use super::{inputs, runtime, text};
+use super::{runtime, text};
 use crate::batch::ids::RowIds;
+use crate::batch::{collect, immediate};
 use crate::client::Call;
 use crate::generation::{Generation, GenerationConfig, Prompt, messages};
 use crate::providers::settings::Settings;
@@ -56,43 +58,55 @@ impl Client {
     ) -> PyResult<Reply> {
         let mut config = config.read()?;
         let given = prompt(input)?;
-        let prompt = config.take_conversation().map_err(to_py)?.unwrap_or(given);
+        let conversation = config.take_conversation().map_err(to_py)?;
         let call = self.prepare(py, &config, None, schema)?;
+        if let (None, Prompt::Text(text)) = (&conversation, &given) {
+            self.core.check_text(text, || "input".to_owned()).map_err(to_py)?;
+        }
+        let prompt = conversation.unwrap_or(given);
         let core = self.core.clone();
         let generation = runtime::wait(py, |transport| async move { core.generate(&transport, &call, &prompt).await })?;
         Ok(Reply { generation: generation.map_err(to_py)? })
     }
 
-    /// Writes the rows of a batch, uploads them and creates the job; None if there are no inputs.
-    #[pyo3(signature = (inputs, config, schema, options))]
-    fn submit(
+    /// Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`.
+    #[pyo3(signature = (inputs, config, schema, options, batch_id))]
+    fn submit<'py>(
         &self,
-        py: Python<'_>,
-        inputs: &Bound<'_, PyAny>,
-        config: Config<'_>,
+        py: Python<'py>,
+        inputs: &Bound<'py, PyAny>,
+        config: Config<'py>,
         schema: Option<&Schema>,
-        options: BatchOptions<'_>,
-    ) -> PyResult<Option<Batch>> {
+        options: BatchOptions<'py>,
+        batch_id: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let mut config = config.read()?;
-        let conversations = config.take_conversations().map_err(to_py)?;
-        let system = options
-            .system
-            .as_ref()
-            .map(|system| super::json::to_text(system, "batch_options[\"system\"]"))
-            .transpose()?;
-        let custom_ids = options.custom_ids()?;
-        let call = self.prepare(py, &config, system.as_deref(), schema)?;
+        let inputs = Inputs::new(inputs, config.take_conversations().map_err(to_py)?)?;
+        let system = options.system.as_ref().map(|system| to_text(system, "batch_options[\"system\"]")).transpose()?;
+        let custom_ids = options.custom_ids(&self.core)?;
+        if !options.native.unwrap_or(self.core.provider.batches_are_native()) {
+            let call = self.prepare(py, &config, system.as_deref(), schema)?;
+            let results = self.answer(py, inputs, call, custom_ids, options.concurrency, batch_id)?;
+            return Ok(Bound::new(py, results)?.into_any());
+        }
+        let schema = schema.map(|schema| schema.core.clone());
+        let api = self.core.provider.batches();
+        let ask = self.core.ask(&config, system.as_deref(), schema.as_deref());
+        let forms = api.forms(&ask).map_err(to_py)?;
         let job = JobOptions {
             display_name: options.display_name,
             completion_window: options.completion_window,
-            stop: call.reading().stop.clone(),
+            stop: forms.first().map(|form| form.prepared.reading.stop.clone()).unwrap_or_default(),
+            token: format!("{:016x}", fastrand::u64(..)),
         };
-        self.core.provider.batches().check(&job).map_err(to_py)?;
-        let rows = inputs::write(py, &self.core, &call, inputs, conversations, custom_ids)?;
-        if rows.ids.is_empty() {
-            return Ok(None);
+        api.check(&job).map_err(to_py)?;
+        self.warn(py, forms.first().map(|form| form.prepared.notices.as_slice()).unwrap_or_default())?;
+        let written = inputs.write(py, &self.core, forms, custom_ids)?;
+        if written.ids.is_empty() {
+            let nothing = collect::Results::recorder(batch_id.to_owned(), written.ids).map_err(to_py)?;
+            return Ok(Bound::new(py, Results::new(nothing))?.into_any());
         }
-        Batch::submit(py, self.core.clone(), call, rows, job).map(Some)
+        Ok(Bound::new(py, Batch::submit(py, self.core.clone(), schema, written, job)?)?.into_any())
     }
 
     /// The handle of a batch that exists.
@@ -104,6 +118,28 @@ impl Client {
 }
 
 impl Client {
+    fn answer(
+        &self,
+        py: Python<'_>,
+        inputs: Inputs<'_>,
+        call: Call,
+        custom_ids: Option<RowIds>,
+        concurrency: usize,
+        batch_id: &str,
+    ) -> PyResult<Results> {
+        let prompts = inputs.spool(py, &self.core, &call)?;
+        let ids = custom_ids.unwrap_or(RowIds::Default(prompts.count));
+        if ids.len() != prompts.count {
+            let message = format!("holds {} ids for {} inputs; give one for each", ids.len(), prompts.count);
+            return Err(configuration(format!("batch_options[\"custom_ids\"] {message}")));
+        }
+        let (core, batch_id) = (self.core.clone(), batch_id.to_owned());
+        let results = runtime::wait(py, |transport| async move {
+            immediate::answer(&core, &transport, &call, prompts, concurrency, batch_id, ids).await
+        })?;
+        Ok(Results::new(results.map_err(to_py)?))
+    }
+
     fn prepare(
         &self,
         py: Python<'_>,
@@ -170,16 +206,18 @@ pub struct BatchOptions<'py> {
     completion_window: Option<String>,
     custom_ids: Option<Vec<Bound<'py, PyString>>>,
     system: Option<Bound<'py, PyString>>,
+    native: Option<bool>,
+    concurrency: usize,
 }
 
 impl BatchOptions<'_> {
-    fn custom_ids(&self) -> PyResult<Option<RowIds>> {
+    fn custom_ids(&self, client: &client::Client) -> PyResult<Option<RowIds>> {
         let Some(names) = &self.custom_ids else { return Ok(None) };
         let read = |(i, name): (usize, &Bound<'_, PyString>)| {
-            super::json::to_text(name, &format!("batch_options[\"custom_ids\"][{i}]")).map(String::into_boxed_str)
+            to_text(name, &format!("batch_options[\"custom_ids\"][{i}]")).map(String::into_boxed_str)
         };
         let names = names.iter().enumerate().map(read).collect::<PyResult<_>>()?;
-        RowIds::custom(names).map(Some).map_err(to_py)
+        RowIds::custom(names, client.provider.batches()).map(Some).map_err(to_py)
     }
 }
 

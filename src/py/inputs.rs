@@ -4,14 +4,15 @@ use super::errors::{configuration, to_py};
 use super::json::{lone_surrogate, to_json};
 use super::text::Text;
 use crate::batch::ids::RowIds;
+use crate::batch::immediate::Prompts;
 use crate::batch::plan::{Plan, Written};
 use crate::client::{Call, Client};
-use crate::generation::messages;
+use crate::generation::{Prompt, messages};
+use crate::providers::Form;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyIterator, PyList, PySet, PyString, PyTuple};
 use serde_json::Value;
-use std::fs::File;
 
 /// Inputs pulled under the GIL at once.
 const CHUNK: usize = 1000;
@@ -21,46 +22,76 @@ enum Input {
     Messages(Vec<Value>),
 }
 
-/// Writes one row for each of `inputs` to a temporary file. `conversations` stand in for the inputs, one for each.
-pub fn write(
-    py: Python<'_>,
-    client: &Client,
-    call: &Call,
-    inputs: &Bound<'_, PyAny>,
-    conversations: Option<Vec<Vec<Value>>>,
-    custom_ids: Option<RowIds>,
-) -> PyResult<Written<File>> {
-    let iterator = iterate(inputs)?;
-    let file =
-        tempfile::tempfile().map_err(|error| to_py(crate::Error::disk("Making a file for the requests", &error)))?;
-    let mut plan = Plan::new(client, call, custom_ids, file).map_err(to_py)?;
-    let expected = conversations.as_ref().map(Vec::len);
-    let mut stand_ins = conversations.map(Vec::into_iter);
-    let mut count = 0;
-    loop {
-        let mut chunk = pull(py, &iterator, count)?;
-        if chunk.is_empty() {
-            break;
-        }
-        let first = count;
-        count += chunk.len();
-        if let Some(conversations) = &mut stand_ins {
-            chunk = conversations.by_ref().take(chunk.len()).map(Input::Messages).collect();
-            if chunk.len() < count - first {
-                return Err(wrong_number(expected, format!("at least {count}")));
-            }
-        }
-        py.detach(|| push(&mut plan, client, call, chunk, first))?;
-        py.check_signals()?;
-    }
-    if expected.is_some_and(|expected| expected != count) {
-        return Err(wrong_number(expected, count.to_string()));
-    }
-    py.detach(|| plan.finish()).map_err(to_py)
+/// The inputs of a batch, read once.
+pub struct Inputs<'py> {
+    iterator: Bound<'py, PyIterator>,
+    /// Conversations that stand in for the inputs, and how many they were.
+    conversations: Option<(usize, std::vec::IntoIter<Vec<Value>>)>,
+    count: usize,
 }
 
-fn wrong_number(conversations: Option<usize>, inputs: String) -> PyErr {
-    let conversations = conversations.unwrap_or(0);
+impl<'py> Inputs<'py> {
+    pub fn new(inputs: &Bound<'py, PyAny>, conversations: Option<Vec<Vec<Value>>>) -> PyResult<Self> {
+        let conversations = conversations.map(|list| (list.len(), list.into_iter()));
+        Ok(Self { iterator: iterate(inputs)?, conversations, count: 0 })
+    }
+
+    /// Writes one row for each of them, in the first of `forms` that holds them.
+    pub fn write(
+        mut self,
+        py: Python<'py>,
+        client: &Client,
+        forms: Vec<Form>,
+        custom_ids: Option<RowIds>,
+    ) -> PyResult<Written> {
+        let mut plan = Plan::new(client, forms, custom_ids).map_err(to_py)?;
+        while let Some((first, chunk)) = self.next_chunk(py)? {
+            py.detach(|| {
+                each(chunk, first, |input| match input {
+                    Ready::Text(text) => plan.push_text(text),
+                    Ready::Messages(messages) => plan.push_messages(messages),
+                })
+            })?;
+            py.check_signals()?;
+        }
+        py.detach(|| plan.finish()).map_err(to_py)
+    }
+
+    /// Writes them to a file, to be answered one by one.
+    pub fn spool(mut self, py: Python<'py>, client: &Client, call: &Call) -> PyResult<Prompts> {
+        let mut prompts = Prompts::new().map_err(to_py)?;
+        while let Some((first, chunk)) = self.next_chunk(py)? {
+            py.detach(|| {
+                each(chunk, first, |input| match input {
+                    Ready::Text(text) => prompts.push(client, call, Prompt::Text(text.to_owned())),
+                    Ready::Messages(messages) => prompts.push(client, call, Prompt::Messages(messages)),
+                })
+            })?;
+            py.check_signals()?;
+        }
+        prompts.finish().map_err(to_py)
+    }
+
+    /// Up to a thousand inputs and the index of the first; None after the last.
+    fn next_chunk(&mut self, py: Python<'py>) -> PyResult<Option<(usize, Vec<Input>)>> {
+        let first = self.count;
+        let mut chunk = pull(py, &self.iterator, first)?;
+        self.count += chunk.len();
+        if let Some((expected, conversations)) = &mut self.conversations {
+            let wanted = chunk.len();
+            chunk = conversations.by_ref().take(wanted).map(Input::Messages).collect();
+            if chunk.len() < wanted {
+                return Err(wrong_number(*expected, format!("at least {}", self.count)));
+            }
+            if wanted == 0 && *expected != self.count {
+                return Err(wrong_number(*expected, self.count.to_string()));
+            }
+        }
+        Ok(if chunk.is_empty() { None } else { Some((first, chunk)) })
+    }
+}
+
+fn wrong_number(conversations: usize, inputs: String) -> PyErr {
     configuration(format!(
         "config.extra[\"conversations\"] holds {conversations} conversations for {inputs} inputs; give one for each"
     ))
@@ -128,16 +159,22 @@ fn raised(py: Python<'_>, error: PyErr, index: usize) -> PyErr {
     wrapped
 }
 
-fn push(plan: &mut Plan<File>, client: &Client, call: &Call, chunk: Vec<Input>, first: usize) -> PyResult<()> {
+/// An input in a form that needs no Python.
+enum Ready<'a> {
+    Text(&'a str),
+    Messages(Vec<Value>),
+}
+
+fn each(chunk: Vec<Input>, first: usize, mut push: impl FnMut(Ready<'_>) -> crate::Result<()>) -> PyResult<()> {
     let mut scratch = String::new();
     for (i, input) in chunk.into_iter().enumerate() {
         match input {
-            Input::Messages(messages) => plan.push_messages(client, call, messages).map_err(to_py)?,
+            Input::Messages(messages) => push(Ready::Messages(messages)).map_err(to_py)?,
             Input::Text(text) => {
                 let prompt = text
                     .utf8(&mut scratch)
                     .map_err(|lone| lone_surrogate(&format!("inputs[{}]", first + i), lone.position))?;
-                plan.push_text(prompt).map_err(to_py)?;
+                push(Ready::Text(prompt)).map_err(to_py)?;
             }
         }
     }

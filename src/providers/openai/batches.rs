@@ -3,15 +3,15 @@
 
 use super::{OpenAi, errors};
 use crate::error::{ApiError, Error, Result, kind_of_status};
-use crate::exchange::{Body, Request, segment};
+use crate::exchange::{Body, Request, Response, segment};
 use crate::json;
-use crate::providers::{BatchApi, Counts, Job, JobOptions, Limits, Page, Provider, Reading, RowOutcome, State};
-use serde::Deserialize;
+use crate::providers::rows::custom_id;
+use crate::providers::{
+    Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
+    Rows, State, Upload, errors as shared,
+};
 use serde_json::{Map, Value, json};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::sync::Arc;
 
 /// Whatever the base URL is: OpenAI compares a row's `url` with the job's `endpoint`, literally.
 const ENDPOINT: &str = "/v1/responses";
@@ -21,11 +21,12 @@ const LONGEST_METADATA: usize = 512;
 const STOP_KEY: &str = "llmbackend_stop";
 
 impl BatchApi for OpenAi {
-    fn limits(&self) -> Limits {
-        Limits { rows: 50_000, bytes: 200_000_000 }
+    fn forms(&self, ask: &Ask) -> Result<Vec<Form>> {
+        let limits = Limits { rows: 50_000, bytes: 200_000_000 };
+        Ok(vec![Form { delivery: Delivery::Upload, limits, prepared: self.prepare(ask)? }])
     }
 
-    fn row(&self, id: &str, body: Map<String, Value>) -> Map<String, Value> {
+    fn row(&self, _delivery: Delivery, id: &str, body: Map<String, Value>) -> Map<String, Value> {
         let mut row = Map::new();
         row.insert("custom_id".into(), id.into());
         row.insert("method".into(), "POST".into());
@@ -44,39 +45,28 @@ impl BatchApi for OpenAi {
         }
     }
 
-    fn upload(&self, file: Arc<File>, bytes: u64) -> Request {
-        let boundary = format!("llmbackend-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        // The file name must end in .jsonl.
-        let head = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
-             --{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"batch.jsonl\"\r\n\
-             Content-Type: application/octet-stream\r\n\r\n"
-        );
-        let body = Body::File {
-            content_type: format!("multipart/form-data; boundary={boundary}"),
-            head: head.into(),
-            file,
-            length: bytes,
-            tail: format!("\r\n--{boundary}--\r\n").into(),
-        };
-        Request::post("files", body)
+    fn upload(&self, rows: &Rows, replies: &[Response]) -> Result<Upload> {
+        let Some(reply) = replies.last() else { return Ok(Upload::Send(multipart(rows))) };
+        let id = json::parse(&reply.body).ok().and_then(|body| text(&body["id"]));
+        id.map(Upload::Done).ok_or_else(|| {
+            Error::Api(Box::new(shared::in_reply(super::NAME, "the upload was answered without a file id")))
+        })
     }
 
-    fn read_upload(&self, body: &Value) -> Option<String> {
-        text(&body["id"])
-    }
-
-    fn create(&self, input: &str, options: &JobOptions) -> Result<Request> {
+    fn create(&self, _model: &str, input: &Input, options: &JobOptions) -> Request {
         let mut body = json!({
             "completion_window": options.completion_window.as_deref().unwrap_or(WINDOWS[0]),
             "endpoint": ENDPOINT,
-            "input_file_id": input,
         });
-        let metadata = self.metadata(options)?;
+        if let Input::Uploaded(file) = input {
+            body["input_file_id"] = file.as_str().into();
+        }
+        // Checked before anything was sent.
+        let metadata = self.metadata(options).unwrap_or_default();
         if !metadata.is_empty() {
             body["metadata"] = metadata.into();
         }
-        Ok(Request::post("batches", Body::Json(body.to_string().into())))
+        Request::post("batches", Body::Json(body.to_string().into()))
     }
 
     fn get(&self, id: &str) -> Request {
@@ -91,24 +81,26 @@ impl BatchApi for OpenAi {
         let raw_state = body["status"].as_str().unwrap_or("unknown").to_owned();
         let metadata = metadata_of(&body["metadata"]);
         Some(Job {
-            id: text(&body["id"])?,
-            state: state(&raw_state),
-            raw_state,
             counts: counts(&body["request_counts"]),
             reasons: body["errors"]["data"]
                 .as_array()
-                .map(|errors| errors.iter().map(reason).collect())
+                .map(|list| list.iter().map(reason).collect())
                 .unwrap_or_default(),
             input: text(&body["input_file_id"]),
             outputs: ["output_file_id", "error_file_id"].iter().filter_map(|field| text(&body[*field])).collect(),
             created_at: body["created_at"].as_u64(),
             stop: metadata.get(STOP_KEY).and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default(),
+            ..Job::new(text(&body["id"])?, raw_state.clone(), state(&raw_state))
         })
     }
 
-    fn list(&self, after: Option<&str>) -> Request {
+    fn list(&self, after: Option<&str>) -> Option<Request> {
         let after = after.map(|id| format!("after={}&", segment(id))).unwrap_or_default();
-        Request::get(format!("batches?{after}limit=100"))
+        Some(Request::get(format!("batches?{after}limit=100")))
+    }
+
+    fn is_made_of(&self, job: &Job, input: &Input, _options: &JobOptions) -> bool {
+        matches!(input, Input::Uploaded(file) if job.input.as_ref() == Some(file))
     }
 
     fn read_list(&self, body: &Value) -> Option<Page> {
@@ -117,27 +109,16 @@ impl BatchApi for OpenAi {
         Some(Page { jobs, next })
     }
 
-    fn results(&self, job: &Job) -> Vec<Request> {
-        job.outputs.iter().map(|id| content(id)).collect()
+    fn results(&self, job: &Job) -> Vec<Vec<Request>> {
+        job.outputs.iter().map(|id| vec![content(id)]).collect()
     }
 
     fn input(&self, job: &Job) -> Option<Request> {
         job.input.as_deref().map(content)
     }
 
-    fn row_id(&self, line: &[u8]) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Row<'a> {
-            #[serde(borrow)]
-            custom_id: Cow<'a, str>,
-        }
-        match serde_json::from_slice::<Row>(line) {
-            Ok(row) => Some(row.custom_id.into_owned()),
-            Err(_) => match &json::parse(line).ok()?["custom_id"] {
-                Value::Number(id) => Some(id.to_string()),
-                id => id.as_str().map(str::to_owned),
-            },
-        }
+    fn row_id(&self, line: &[u8]) -> Option<RowId> {
+        custom_id(line)
     }
 
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
@@ -150,7 +131,7 @@ impl BatchApi for OpenAi {
         let result = if (200..300).contains(&status) {
             self.read(body, reading)
         } else {
-            Err(Error::Api(Box::new(errors::from_body(status, body, &body.to_string()))))
+            Err(Error::Api(Box::new(errors::from_body(status, body))))
         };
         match result {
             Ok(generation) => RowOutcome::Answered(generation),
@@ -184,6 +165,26 @@ impl OpenAi {
         }
         Ok(metadata)
     }
+}
+
+/// The upload of `rows` as a form.
+fn multipart(rows: &Rows) -> Request {
+    let boundary = format!("llmbackend-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    // The file name must end in .jsonl.
+    let head = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
+         --{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"batch.jsonl\"\r\n\
+         Content-Type: application/octet-stream\r\n\r\n"
+    );
+    let body = Body::File {
+        content_type: format!("multipart/form-data; boundary={boundary}"),
+        head: head.into(),
+        file: rows.file.clone(),
+        offset: 0,
+        length: rows.bytes,
+        tail: format!("\r\n--{boundary}--\r\n").into(),
+    };
+    Request::post("files", body)
 }
 
 /// The download of a file's content.
@@ -243,7 +244,7 @@ fn never_answered(error: &Value) -> RowOutcome {
         Some("batch_cancelled" | "batch_canceled") => RowOutcome::Cancelled(message),
         _ => RowOutcome::Error(Error::Api(Box::new(ApiError {
             kind: kind_of_status(500),
-            provider: super::NAME,
+            provider: super::NAME.into(),
             status: None,
             code,
             message,
@@ -262,12 +263,14 @@ mod tests {
 
     #[test]
     fn a_row_and_a_job_are_what_the_guide_shows() {
-        let row = API.row("llmb-000000", json!({"model": "m", "input": "Hi"}).as_object().unwrap().clone());
+        let row =
+            API.row(Delivery::Upload, "llmb-000000", json!({"model": "m", "input": "Hi"}).as_object().unwrap().clone());
         assert_eq!(
             Value::from(row).to_string(),
             r#"{"custom_id":"llmb-000000","method":"POST","url":"/v1/responses","body":{"model":"m","input":"Hi"}}"#
         );
-        let Body::Json(body) = API.create("file-abc", &JobOptions::default()).unwrap().body else { panic!() };
+        let input = Input::Uploaded("file-abc".into());
+        let Body::Json(body) = API.create("m", &input, &JobOptions::default()).body else { panic!() };
         assert_eq!(body, r#"{"completion_window":"24h","endpoint":"/v1/responses","input_file_id":"file-abc"}"#);
     }
 

@@ -5,7 +5,7 @@ mod batches;
 mod errors;
 mod reply;
 
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading, ReadingSchema};
 use crate::error::{ApiError, Error, Result};
 use crate::exchange::{Body, Request, Response};
@@ -23,7 +23,7 @@ const LEAST_MAX_TOKENS: u64 = 16;
 pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     settings.check_names(NAME, &["organization", "project"])?;
     let base_url = settings.base_url("OPENAI_BASE_URL", DEFAULT_BASE_URL)?;
-    let is_openai = is_openai(&base_url);
+    let is_openai = settings::is_host(&base_url, HOST);
     let mut headers = Vec::new();
     let mut header = |name: &str, value: Option<String>, secret| {
         headers.extend(value.map(|value| Header { name: name.into(), value, secret }));
@@ -42,25 +42,12 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     Ok((endpoint, Box::new(OpenAi { is_openai })))
 }
 
-/// Whether a base URL is OpenAI itself, a regional host of it, or a stand-in that is mounted under its name.
-fn is_openai(base_url: &str) -> bool {
-    let is_its_name = |name: &str| name == HOST || name.ends_with(".api.openai.com");
-    url::Url::parse(base_url).is_ok_and(|url| {
-        let mount = url.path_segments().and_then(|mut segments| segments.next());
-        url.host_str().is_some_and(is_its_name) || mount.is_some_and(is_its_name)
-    })
-}
-
 struct OpenAi {
     /// Not some other server that speaks its language.
     is_openai: bool,
 }
 
 impl Provider for OpenAi {
-    fn dialect(&self) -> Dialect {
-        Dialect::OpenAi
-    }
-
     fn prepare(&self, ask: &Ask) -> Result<Prepared> {
         let Common { system, stop, mut rest } = ask.config.common(ask.batch_system)?;
         check_extra(&rest, system.is_some())?;
@@ -69,12 +56,13 @@ impl Provider for OpenAi {
         body.insert("model".into(), ask.model.into());
         body.extend(self.numbers(ask.config, &mut notices));
         let mut text = text_options(rest.shift_remove("text"))?;
-        if let Some(schema) = &ask.schema {
+        let compiled = ask.schema.map(|schema| schema.compile(Dialect::OpenAi)).transpose()?;
+        if let Some((schema, compiled)) = ask.schema.zip(compiled.as_ref()) {
             let format = json!({
                 "type": "json_schema",
-                "strict": schema.compiled.strict,
+                "strict": compiled.strict,
                 "name": schema.name,
-                "schema": schema.compiled.schema,
+                "schema": compiled.schema,
             });
             if text.insert("format".into(), format).is_some() {
                 return Err(Error::configuration(
@@ -89,9 +77,9 @@ impl Provider for OpenAi {
             body.insert("stop".into(), stop.clone().into());
         }
         body.extend(rest);
-        let stop = match (&ask.schema, stop.is_empty()) {
+        let stop = match (ask.schema, stop.is_empty()) {
             (Some(_), false) if self.is_openai => {
-                notices.push(unsupported(
+                notices.push(Notice::new(
                     "stop",
                     "OpenAI has no stop strings and an answer to a schema cannot be cut: stop is not applied",
                 ));
@@ -100,11 +88,12 @@ impl Provider for OpenAi {
             (Some(_), _) => Vec::new(),
             (None, _) => stop,
         };
-        let schema = ask
-            .schema
-            .as_ref()
-            .map(|schema| ReadingSchema { wrapped: schema.compiled.wrapped, may_be_fenced: !self.is_openai });
-        Ok(Prepared { body, system, reading: Reading { stop, schema }, notices })
+        let schema = compiled.map(|compiled| ReadingSchema {
+            wrapped: compiled.wrapped,
+            may_be_fenced: !self.is_openai,
+            tool: None,
+        });
+        Ok(Prepared { body, system, reading: Reading { stop, schema }, notices, ..Prepared::default() })
     }
 
     fn body(&self, prepared: &Prepared, prompt: &Prompt) -> Result<Map<String, Value>> {
@@ -124,10 +113,10 @@ impl Provider for OpenAi {
         Ok(body)
     }
 
-    fn generate(&self, mut body: Map<String, Value>) -> Result<Request> {
+    fn generate(&self, _prepared: &Prepared, mut body: Map<String, Value>) -> Request {
         // Some compatible servers stream unless told not to.
         body.insert("stream".into(), false.into());
-        Ok(Request::post("responses", Body::Json(Value::from(body).to_string().into())))
+        Request::post("responses", Body::Json(Value::from(body).to_string().into()))
     }
 
     fn read(&self, body: &Value, reading: &Reading) -> Result<Generation> {
@@ -136,6 +125,10 @@ impl Provider for OpenAi {
 
     fn read_error(&self, response: &Response) -> ApiError {
         errors::read(response)
+    }
+
+    fn batches_are_native(&self) -> bool {
+        true
     }
 
     fn batches(&self) -> &dyn BatchApi {
@@ -150,7 +143,7 @@ impl OpenAi {
         let mut max_tokens = config.max_tokens;
         if let Some(asked @ 1..LEAST_MAX_TOKENS) = max_tokens.filter(|_| self.is_openai) {
             max_tokens = Some(LEAST_MAX_TOKENS);
-            notices.push(unsupported(
+            notices.push(Notice::new(
                 "max_tokens",
                 format!("OpenAI takes no max_tokens below {LEAST_MAX_TOKENS}: {asked} is sent as {LEAST_MAX_TOKENS}"),
             ));
@@ -158,7 +151,7 @@ impl OpenAi {
         let mut seed = config.seed;
         if seed.is_some() && self.is_openai {
             seed = None;
-            notices.push(unsupported("seed", "OpenAI's Responses API has no seed: it is not sent"));
+            notices.push(Notice::new("seed", "OpenAI's Responses API has no seed: it is not sent"));
         }
         let mut put = |name: &str, value: Option<Value>| fields.extend(value.map(|value| (name.to_owned(), value)));
         put("temperature", config.temperature.clone().map(Value::Number));
@@ -167,10 +160,6 @@ impl OpenAi {
         put("seed", seed.map(Value::from));
         fields
     }
-}
-
-fn unsupported(key: &'static str, message: impl Into<String>) -> Notice {
-    Notice { key, message: message.into() }
 }
 
 /// Refuses the entries of `extra` that are ours to set.
@@ -200,21 +189,5 @@ fn text_options(text: Option<Value>) -> Result<Map<String, Value>> {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(options)) => Ok(options),
         Some(_) => Err(Error::configuration("config.extra[\"text\"] must be a dict, like {\"verbosity\": \"low\"}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn openai_is_told_by_host_or_mount() {
-        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "http://127.0.0.1:1/api.openai.com/v1"]
-        {
-            assert!(is_openai(url), "{url}");
-        }
-        for url in ["http://localhost:8000/v1", "https://api.openai.com.evil.org/v1", "https://notapi.openai.com/v1"] {
-            assert!(!is_openai(url), "{url}");
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! Reads a response object of the Responses API. Every field may be null or absent; unknown item types are skipped.
 
 use super::NAME;
-use crate::error::{ApiError, ApiErrorKind, Error, OutputErrorKind, Result};
+use crate::error::{Error, OutputErrorKind, Result};
 use crate::generation::{FinishReason, Generation, Usage, cut_at_stop};
-use crate::providers::Reading;
+use crate::providers::{Reading, errors};
 use serde_json::Value;
 
 pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
@@ -127,28 +127,14 @@ fn incomplete(reason: Option<&str>, said: &Said, reading: &Reading) -> Result<Fi
 }
 
 fn failed(error: &Value) -> Error {
-    let message = error["message"].as_str().unwrap_or("the response failed, and no reason is given").to_owned();
-    let mut error_reply = api_error(message);
-    error_reply.code = error["code"].as_str().map(str::to_owned);
-    Error::Api(Box::new(error_reply))
+    let message = error["message"].as_str().unwrap_or("the response failed, and no reason is given");
+    let mut failure = errors::in_reply(NAME, message);
+    failure.code = error["code"].as_str().map(str::to_owned);
+    Error::Api(Box::new(failure))
 }
 
 fn not_an_answer(message: String) -> Error {
-    Error::Api(Box::new(api_error(message)))
-}
-
-/// An error that came with HTTP 200.
-fn api_error(message: String) -> ApiError {
-    ApiError {
-        kind: ApiErrorKind::Other,
-        provider: NAME,
-        status: Some(200),
-        code: None,
-        message,
-        request_id: None,
-        retry_after: None,
-        body: None,
-    }
+    Error::Api(Box::new(errors::in_reply(NAME, message)))
 }
 
 fn usage(usage: &Value) -> Option<Usage> {

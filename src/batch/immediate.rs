@@ -1,0 +1,107 @@
+//! A batch without a job: one call after another (or several at once), each outcome on the disk as soon as it is there.
+
+use super::collect::{Outcome, Results, Status};
+use super::ids::RowIds;
+use crate::client::{Call, Client};
+use crate::error::{ApiErrorKind, Error, Result};
+use crate::generation::{Generation, Prompt};
+use crate::transport::Transport;
+use futures_util::StreamExt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
+use std::sync::{Arc, OnceLock};
+
+/// Prompts on the disk, one JSON value a line, all of them checked.
+pub struct Prompts {
+    out: BufWriter<File>,
+    pub count: u64,
+}
+
+impl Prompts {
+    pub fn new() -> Result<Self> {
+        let out = tempfile::tempfile().map_err(|error| Error::disk("Making a file for the prompts", &error))?;
+        Ok(Self { out: BufWriter::with_capacity(256 * 1024, out), count: 0 })
+    }
+
+    pub fn push(&mut self, client: &Client, call: &Call, prompt: Prompt) -> Result<()> {
+        match &prompt {
+            Prompt::Text(text) => client.check_text(text, || format!("inputs[{}]", self.count))?,
+            // What is wrong with a conversation is found while its request is built.
+            Prompt::Messages(_) => drop(client.provider.body(&call.prepared, &prompt)?),
+        }
+        self.count += 1;
+        serde_json::to_writer(&mut self.out, &prompt)
+            .map_err(std::io::Error::from)
+            .and_then(|()| self.out.write_all(b"\n"))
+            .map_err(|error| Error::disk("Writing the prompts", &error))
+    }
+
+    /// Everything is on the disk, or it is known that it is not.
+    pub fn finish(mut self) -> Result<Self> {
+        self.out.flush().map_err(|error| Error::disk("Writing the prompts", &error))?;
+        Ok(self)
+    }
+
+    fn read(self) -> Result<impl Iterator<Item = Prompt>> {
+        let rewound = self.out.into_inner().map_err(|error| error.into_error()).and_then(|mut file| {
+            file.rewind()?;
+            Ok(file)
+        });
+        let file = rewound.map_err(|error| Error::disk("Reading the prompts back", &error))?;
+        let lines = BufReader::new(file).split(b'\n');
+        Ok(lines.map_while(|line| serde_json::from_slice(&line.ok()?).ok()))
+    }
+}
+
+/// Answers all prompts, `concurrency` at a time. A wrong key or an empty account ends it: as an error while nothing is
+/// answered, else the rest is cancelled with that error.
+pub async fn answer(
+    client: &Client,
+    transport: &Transport,
+    call: &Call,
+    prompts: Prompts,
+    concurrency: usize,
+    batch_id: String,
+    ids: RowIds,
+) -> Result<Results> {
+    let mut results = Results::recorder(batch_id, ids)?;
+    let fatal: Arc<OnceLock<Error>> = Arc::default();
+    let count = prompts.count;
+    let calls = prompts.read()?.enumerate().map(|(index, prompt)| {
+        let fatal = fatal.clone();
+        async move {
+            if let Some(error) = fatal.get() {
+                return (index, Outcome { status: Status::Cancelled, result: Err(error.clone()) });
+            }
+            let result = client.generate(transport, call, &prompt).await;
+            if let Some(error) = result.as_ref().err().filter(|error| is_fatal(error)) {
+                let _ = fatal.set(error.clone());
+            }
+            (index, Outcome::of(result))
+        }
+    });
+    let mut answers = futures_util::stream::iter(calls).buffer_unordered(concurrency.max(1));
+    let (mut recorded, mut any_answer) = (0, false);
+    while let Some((index, outcome)) = answers.next().await {
+        any_answer |= !matches!(&outcome.result, Err(error) if is_fatal(error));
+        results.record(index as u64, &outcome)?;
+        recorded += 1;
+    }
+    match fatal.get() {
+        Some(error) if !any_answer => Err(error.clone()),
+        _ if recorded != count => Err(Error::Disk("the prompts on the disk were cut short".into())),
+        _ => Ok(results),
+    }
+}
+
+/// An error that every further call would meet.
+fn is_fatal(error: &Error) -> bool {
+    matches!(error.api_kind(), Some(ApiErrorKind::Authentication | ApiErrorKind::QuotaExceeded))
+}
+
+impl Outcome {
+    /// What a call's result counts as.
+    pub fn of(result: Result<Generation>) -> Self {
+        Self { status: Status::of(&result), result }
+    }
+}

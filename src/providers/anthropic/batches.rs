@@ -1,0 +1,178 @@
+//! Anthropic's Message Batches: rows go up inside the request that makes the job; results come back as one file.
+
+use super::{Anthropic, NAME, errors};
+use crate::error::{Error, Result};
+use crate::exchange::{Body, Request, Response, segment};
+use crate::providers::rows::custom_id;
+use crate::providers::{
+    Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
+    Rows, State, Upload, errors as shared,
+};
+use serde_json::{Map, Value};
+
+const LONGEST_ID: usize = 64;
+
+impl BatchApi for Anthropic {
+    fn forms(&self, ask: &Ask) -> Result<Vec<Form>> {
+        let mut prepared = self.prepare(ask)?;
+        if !prepared.reading.stop.is_empty() {
+            return Err(Error::configuration(
+                "a blank stop string is not taken by Anthropic, and a Message Batch has no place to keep it until its results \
+                 are read; leave it out, or use an immediate batch",
+            ));
+        }
+        if !prepared.headers.is_empty() {
+            return Err(Error::configuration(
+                "config.extra[\"betas\"] cannot be given for each row of a Message Batch; give the header anthropic-beta in \
+                 the client's headers",
+            ));
+        }
+        prepared.fallback = None;
+        let limits = Limits { rows: 100_000, bytes: 256_000_000 };
+        Ok(vec![Form { delivery: Delivery::Inline, limits, prepared }])
+    }
+
+    fn check(&self, _options: &JobOptions) -> Result<()> {
+        Ok(())
+    }
+
+    fn check_custom_id(&self, id: &str) -> Result<()> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if id.len() > LONGEST_ID || !id.bytes().all(allowed) {
+            return Err(Error::configuration(format!(
+                "is '{id}'; Anthropic takes up to {LONGEST_ID} of the characters a-z, A-Z, 0-9, _ and -"
+            )));
+        }
+        Ok(())
+    }
+
+    fn row(&self, _delivery: Delivery, id: &str, body: Map<String, Value>) -> Map<String, Value> {
+        let mut row = Map::new();
+        row.insert("custom_id".into(), id.into());
+        row.insert("params".into(), body.into());
+        row
+    }
+
+    fn upload(&self, _rows: &Rows, _replies: &[Response]) -> Result<Upload> {
+        Err(Error::Api(Box::new(shared::in_reply(NAME, "Message Batches take no files"))))
+    }
+
+    fn create(&self, _model: &str, input: &Input, _options: &JobOptions) -> Request {
+        let body = match input {
+            Input::Inline(rows) => Body::File {
+                content_type: "application/json".into(),
+                head: r#"{"requests":["#.into(),
+                file: rows.file.clone(),
+                offset: 0,
+                length: rows.bytes,
+                tail: "]}".into(),
+            },
+            Input::Uploaded(_) => Body::Empty,
+        };
+        Request::post("v1/messages/batches", body)
+    }
+
+    fn get(&self, id: &str) -> Request {
+        Request::get(format!("v1/messages/batches/{}", segment(id)))
+    }
+
+    fn cancel(&self, id: &str) -> Request {
+        Request::post(format!("v1/messages/batches/{}/cancel", segment(id)), Body::Empty)
+    }
+
+    fn read_job(&self, body: &Value) -> Option<Job> {
+        let id = shared::word(&body["id"])?;
+        let raw_state = body["processing_status"].as_str().unwrap_or("unknown").to_owned();
+        let count = |field: &str| body["request_counts"][field].as_u64().unwrap_or(0);
+        let (succeeded, errored, cancelled, expired) =
+            (count("succeeded"), count("errored"), count("canceled"), count("expired"));
+        let state = if raw_state == "ended" || !body["ended_at"].is_null() {
+            let was_cancelled = !body["cancel_initiated_at"].is_null() && cancelled > 0;
+            // A job that ran is completed, even if every row of it failed.
+            if was_cancelled || (succeeded + errored == 0 && cancelled + expired > 0) {
+                State::Cancelled
+            } else {
+                State::Completed
+            }
+        } else {
+            State::InProgress
+        };
+        let done = succeeded.saturating_add(errored);
+        let total = done.saturating_add(cancelled).saturating_add(expired).saturating_add(count("processing"));
+        // Results are kept for 29 days; an archived job has none any more.
+        let outputs = if body["archived_at"].is_null() { vec![id.clone()] } else { Vec::new() };
+        Some(Job { counts: Counts { total, done, failed: errored }, outputs, ..Job::new(id, raw_state, state) })
+    }
+
+    fn list(&self, _after: Option<&str>) -> Option<Request> {
+        None
+    }
+
+    fn read_list(&self, _body: &Value) -> Option<Page> {
+        None
+    }
+
+    fn is_made_of(&self, _job: &Job, _input: &Input, _options: &JobOptions) -> bool {
+        false
+    }
+
+    fn results(&self, job: &Job) -> Vec<Vec<Request>> {
+        // Below our own base URL, whatever host `results_url` names: a credential goes nowhere else.
+        let results = |id: &String| vec![Request::get(format!("v1/messages/batches/{}/results", segment(id)))];
+        job.outputs.iter().map(results).collect()
+    }
+
+    fn input(&self, _job: &Job) -> Option<Request> {
+        None
+    }
+
+    fn row_id(&self, line: &[u8]) -> Option<RowId> {
+        custom_id(line)
+    }
+
+    fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
+        let result = &line["result"];
+        match result["type"].as_str() {
+            Some("succeeded") => match self.read(&result["message"], reading) {
+                Ok(generation) => RowOutcome::Answered(generation),
+                Err(error) => RowOutcome::Error(error),
+            },
+            Some("errored") => {
+                let mut error = errors::in_reply(&result["error"]);
+                error.status = None;
+                RowOutcome::Error(Error::Api(Box::new(error)))
+            }
+            Some("expired") => {
+                RowOutcome::Expired("it was not processed within the 24 hours of a Message Batch".into())
+            }
+            Some("canceled" | "cancelled") => RowOutcome::Cancelled("the batch was cancelled before it ran".into()),
+            other => {
+                let message = format!("a row of results has the unknown type '{}'", other.unwrap_or("none"));
+                RowOutcome::Error(Error::Api(Box::new(shared::in_reply(NAME, message))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn state(body: Value) -> State {
+        let mut job = json!({"id": "msgbatch_1", "processing_status": "ended"});
+        job.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        Anthropic { version: String::new() }.read_job(&job).unwrap().state
+    }
+
+    #[test]
+    fn three_raw_states_become_ours_by_their_counts() {
+        assert_eq!(state(json!({"processing_status": "canceling", "ended_at": null})), State::InProgress);
+        assert_eq!(state(json!({"request_counts": {"succeeded": 1, "expired": 1}})), State::Completed);
+        assert_eq!(state(json!({"request_counts": {"errored": 2}})), State::Completed);
+        assert_eq!(state(json!({"request_counts": {"expired": 2}})), State::Cancelled);
+        let cancelled =
+            json!({"request_counts": {"succeeded": 1, "canceled": 1}, "cancel_initiated_at": "2026-11-22T10:00:00Z"});
+        assert_eq!(state(cancelled), State::Cancelled);
+    }
+}

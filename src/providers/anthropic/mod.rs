@@ -1,0 +1,237 @@
+//! Anthropic: the Messages API here, Message Batches in [`batches`], error replies in [`errors`]. Also spoken by vLLM,
+//! llama.cpp's server, Ollama and many gateways.
+
+mod batches;
+mod errors;
+mod reply;
+
+use super::settings::{self, Settings};
+use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading, ReadingSchema};
+use crate::answer::AnswerSchema;
+use crate::error::{ApiError, Error, Result};
+use crate::exchange::{Body, Request, Response};
+use crate::generation::{self, Common, Generation, Prompt};
+use crate::schema::Dialect;
+use crate::transport::{Endpoint, Header};
+use serde_json::{Map, Value, json};
+
+const NAME: &str = "anthropic";
+const HOST: &str = "api.anthropic.com";
+const DEFAULT_BASE_URL: &str = "https://api.anthropic.com";
+/// The version that knows temperature and top_p.
+const DEFAULT_VERSION: &str = "2023-06-01";
+/// From this version on, sampling parameters are an error.
+const WITHOUT_SAMPLING: &str = "2026-10-21";
+/// The API requires `max_tokens`. Below every current model's limit, with room for thinking.
+const DEFAULT_MAX_TOKENS: u64 = 8192;
+
+pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
+    settings.check_names(NAME, &["auth_token", "anthropic_version"])?;
+    let base_url = settings.base_url("ANTHROPIC_BASE_URL", DEFAULT_BASE_URL)?;
+    // A client adds the version of the path itself; people write it all the same.
+    let base_url = base_url.strip_suffix("/v1").unwrap_or(&base_url).to_owned();
+    let version = settings.text("anthropic_version", "")?.unwrap_or_else(|| DEFAULT_VERSION.to_owned());
+    let mut headers = vec![Header { name: "anthropic-version".into(), value: version.clone(), secret: false }];
+    match credential(&settings)? {
+        Some(header) => headers.push(header),
+        None if settings::is_host(&base_url, HOST) => {
+            return Err(Error::configuration(
+                "no key for anthropic: set ANTHROPIC_API_KEY, or give the option api_key (or auth_token)",
+            ));
+        }
+        None => {}
+    }
+    let endpoint = settings.endpoint(NAME, base_url, headers)?;
+    Ok((endpoint, Box::new(Anthropic { version })))
+}
+
+/// Exactly one credential: an explicit one before the environment's, a key before a token.
+fn credential(settings: &Settings) -> Result<Option<Header>> {
+    let key = |value| Header { name: "x-api-key".into(), value, secret: true };
+    let token = |value| Header { name: "authorization".into(), value: format!("Bearer {value}"), secret: true };
+    match (settings.credential("api_key", "")?, settings.credential("auth_token", "")?) {
+        (Some(_), Some(_)) => Err(Error::configuration("api_key and auth_token are two credentials; give one")),
+        (Some(value), None) => Ok(Some(key(value))),
+        (None, Some(value)) => Ok(Some(token(value))),
+        (None, None) => match settings.credential("", "ANTHROPIC_API_KEY")? {
+            Some(value) => Ok(Some(key(value))),
+            None => Ok(settings.credential("", "ANTHROPIC_AUTH_TOKEN")?.map(token)),
+        },
+    }
+}
+
+struct Anthropic {
+    version: String,
+}
+
+impl Provider for Anthropic {
+    fn prepare(&self, ask: &Ask) -> Result<Prepared> {
+        let Common { system, stop, rest } = ask.config.common(ask.batch_system)?;
+        self.check_sampling(ask)?;
+        let mut notices = Vec::new();
+        if ask.config.seed.is_some() {
+            notices.push(Notice::new("seed", "Anthropic's Messages API has no seed: it is not sent"));
+        }
+        // The API refuses these; the text is cut here instead.
+        let (blank, sent): (Vec<String>, Vec<String>) = stop.into_iter().partition(|stop| stop.trim().is_empty());
+        let mut body = Map::new();
+        body.insert("model".into(), ask.model.into());
+        body.insert("max_tokens".into(), ask.config.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS).into());
+        body.extend(ask.config.temperature.clone().map(|value| ("temperature".into(), Value::Number(value))));
+        body.extend(ask.config.top_p.clone().map(|value| ("top_p".into(), Value::Number(value))));
+        if !sent.is_empty() {
+            body.insert("stop_sequences".into(), sent.into());
+        }
+        let headers = add_extra(&mut body, rest)?;
+        let stop = match ask.schema {
+            Some(_) if !blank.is_empty() => {
+                notices.push(Notice::new("stop", "a blank stop string cannot be applied to an answer to a schema"));
+                Vec::new()
+            }
+            _ => blank,
+        };
+        let prepared = Prepared {
+            body,
+            system,
+            model: ask.model.to_owned(),
+            headers,
+            reading: Reading { stop, schema: None },
+            notices,
+            fallback: None,
+        };
+        match ask.schema {
+            Some(schema) => with_schema(prepared, schema),
+            None => Ok(prepared),
+        }
+    }
+
+    fn check_text(&self, text: &str) -> Result<()> {
+        if text.trim().is_empty() {
+            return Err(Error::configuration("is empty or blank, which Anthropic does not take"));
+        }
+        Ok(())
+    }
+
+    fn body(&self, prepared: &Prepared, prompt: &Prompt) -> Result<Map<String, Value>> {
+        let mut body = prepared.body.clone();
+        let (system, messages) = match prompt {
+            Prompt::Text(text) => (prepared.system.clone(), vec![json!({"role": "user", "content": text})]),
+            Prompt::Messages(turns) => generation::lift_system(prepared.system.as_deref(), turns)?,
+        };
+        if let Some(system) = system {
+            body.insert("system".into(), system.into());
+        }
+        body.insert("messages".into(), messages.into());
+        Ok(body)
+    }
+
+    fn generate(&self, prepared: &Prepared, body: Map<String, Value>) -> Request {
+        let mut request = Request::post("v1/messages", Body::Json(Value::from(body).to_string().into()));
+        request.headers.extend(prepared.headers.iter().cloned());
+        request
+    }
+
+    fn read(&self, body: &Value, reading: &Reading) -> Result<Generation> {
+        reply::read(body, reading)
+    }
+
+    fn read_error(&self, response: &Response) -> ApiError {
+        errors::read(response)
+    }
+
+    fn wants_fallback(&self, error: &ApiError) -> bool {
+        let message = error.message.to_ascii_lowercase();
+        matches!(error.status, Some(400 | 422))
+            && message.contains("output_config")
+            && ["extra", "unsupported", "not supported", "unknown", "unexpected", "unrecognized", "not permitted"]
+                .iter()
+                .any(|word| message.contains(word))
+            // About the schema, not about the field.
+            && !message.contains("output_config.format.schema")
+    }
+
+    fn batches_are_native(&self) -> bool {
+        false
+    }
+
+    fn batches(&self) -> &dyn BatchApi {
+        self
+    }
+}
+
+impl Anthropic {
+    fn check_sampling(&self, ask: &Ask) -> Result<()> {
+        if ask.config.temperature.as_ref().and_then(|value| value.as_f64()).is_some_and(|value| value > 1.0) {
+            return Err(Error::configuration("config.temperature must be 0 to 1 on Anthropic"));
+        }
+        let has_sampling =
+            ask.config.temperature.is_some() || ask.config.top_p.is_some() || ask.config.extra.contains_key("top_k");
+        // Versions are dates.
+        if has_sampling && self.version.as_str() >= WITHOUT_SAMPLING {
+            return Err(Error::configuration(format!(
+                "anthropic_version {} takes no temperature, top_p or top_k; leave them out, or use {DEFAULT_VERSION}",
+                self.version
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Puts the caller's own parameters into the body; returns the headers that some of them become.
+fn add_extra(body: &mut Map<String, Value>, mut rest: Map<String, Value>) -> Result<Vec<(&'static str, String)>> {
+    for key in ["model", "messages", "stream"] {
+        if rest.contains_key(key) {
+            return Err(Error::configuration(format!(
+                "config.extra[\"{key}\"] would overwrite what the call itself says; leave it out"
+            )));
+        }
+    }
+    let mut headers = Vec::new();
+    match rest.shift_remove("betas") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(beta)) => headers.push(("anthropic-beta", beta)),
+        Some(Value::Array(betas)) if betas.iter().all(Value::is_string) => {
+            headers.push(("anthropic-beta", betas.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")));
+        }
+        Some(_) => return Err(Error::configuration("config.extra[\"betas\"] must be a list of str")),
+    }
+    if let Some(effort) = rest.shift_remove("effort") {
+        output_config(&mut rest)?.insert("effort".into(), effort);
+    }
+    if rest.contains_key("output_config") {
+        output_config(&mut rest)?;
+    }
+    body.extend(rest);
+    Ok(headers)
+}
+
+/// The `output_config` of a body, made if it is not there: its entries are merged, never overwritten.
+fn output_config(body: &mut Map<String, Value>) -> Result<&mut Map<String, Value>> {
+    match body.entry("output_config").or_insert_with(|| json!({})) {
+        Value::Object(options) => Ok(options),
+        _ => Err(Error::configuration("config.extra[\"output_config\"] must be a dict")),
+    }
+}
+
+/// The call with Anthropic's own structured outputs, and as a fallback for older servers with a forced tool.
+fn with_schema(mut prepared: Prepared, schema: &AnswerSchema) -> Result<Prepared> {
+    let mut fallback = prepared.clone();
+    let input = schema.compile_for_tool()?;
+    let tool = schema.name.clone();
+    fallback.body.insert("tools".into(), json!([{"name": tool, "input_schema": input.schema}]));
+    let choice = json!({"type": "tool", "name": tool, "disable_parallel_tool_use": true});
+    fallback.body.insert("tool_choice".into(), choice);
+    fallback.notices = Vec::new();
+    fallback.reading.schema = Some(ReadingSchema { wrapped: input.wrapped, may_be_fenced: true, tool: Some(tool) });
+
+    let compiled = schema.compile(Dialect::Anthropic)?;
+    let format = json!({"type": "json_schema", "schema": compiled.schema});
+    if output_config(&mut prepared.body)?.insert("format".into(), format).is_some() {
+        return Err(Error::configuration(
+            "config.extra[\"output_config\"][\"format\"] and schema both ask for a format; give one",
+        ));
+    }
+    prepared.reading.schema = Some(ReadingSchema { wrapped: compiled.wrapped, may_be_fenced: true, tool: None });
+    prepared.fallback = Some(Box::new(fallback));
+    Ok(prepared)
+}

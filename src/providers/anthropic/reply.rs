@@ -1,0 +1,151 @@
+//! Reads a message. Every field may be absent; unknown blocks are skipped.
+
+use super::NAME;
+use crate::error::{ApiError, Error, OutputErrorKind, Result};
+use crate::generation::{FinishReason, Generation, Usage, cut_at_stop};
+use crate::providers::{Reading, errors};
+use serde_json::Value;
+
+pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
+    if body["type"] == "error" {
+        return Err(api(super::errors::in_reply(body)));
+    }
+    if !body.is_object() || (body["type"] != "message" && !body["content"].is_array()) {
+        return Err(api(errors::in_reply(NAME, "the reply is JSON, but no message: it has no \"content\"")));
+    }
+    let empty = Vec::new();
+    let blocks = body["content"].as_array().unwrap_or(&empty);
+    let said = text_of(blocks, &body["content"]);
+    let reason = body["stop_reason"].as_str();
+    if reason == Some("refusal") {
+        return Err(refusal(&body["stop_details"], said));
+    }
+    let cut = matches!(reason, Some("max_tokens" | "model_context_window_exceeded"));
+    if cut && (reading.schema.is_some() || said.as_ref().is_none_or(String::is_empty)) {
+        return Err(truncated(reason, blocks, said));
+    }
+    let tool = reading.schema.as_ref().and_then(|schema| schema.tool.as_deref());
+    let answer = match tool {
+        Some(name) => tool_input(blocks, name).or(said),
+        None => said,
+    };
+    let Some(mut text) = answer else {
+        let kinds: Vec<&str> = blocks.iter().map(|block| block["type"].as_str().unwrap_or("untyped")).collect();
+        let found = if kinds.is_empty() { "is empty".to_owned() } else { kinds.join(", ") };
+        let message = format!("the reply holds no text, but {found} (stop_reason {})", reason.unwrap_or("none"));
+        return Err(Error::output(OutputErrorKind::NoText, message, None));
+    };
+    cut_at_stop(&mut text, &reading.stop);
+    let string = |field: &str| body[field].as_str().map(str::to_owned);
+    Ok(Generation {
+        text,
+        finish_reason: finish_reason(reason, tool.is_some()),
+        usage: usage(&body["usage"]),
+        model: string("model"),
+        id: string("id"),
+        raw: Default::default(),
+    })
+}
+
+fn api(error: ApiError) -> Error {
+    Error::Api(Box::new(error))
+}
+
+/// All text blocks, in order; None if there is none, which is not the same as an empty text.
+fn text_of(blocks: &[Value], content: &Value) -> Option<String> {
+    let mut texts = blocks.iter().filter(|block| block["type"] == "text").filter_map(|block| block["text"].as_str());
+    // Other servers' short form.
+    let Some(first) = texts.next() else { return content.as_str().map(str::to_owned) };
+    Some(texts.fold(first.to_owned(), |all, text| all + text))
+}
+
+fn tool_input(blocks: &[Value], name: &str) -> Option<String> {
+    let call = blocks.iter().find(|block| block["type"] == "tool_use" && block["name"] == name)?;
+    call.get("input").map(Value::to_string)
+}
+
+fn finish_reason(reason: Option<&str>, asked_for_a_tool: bool) -> FinishReason {
+    match reason {
+        Some("end_turn" | "stop_sequence") | None => FinishReason::Stop,
+        Some("tool_use") if asked_for_a_tool => FinishReason::Stop,
+        Some("max_tokens" | "model_context_window_exceeded") => FinishReason::Length,
+        Some(other) => FinishReason::Other(other.to_owned()),
+    }
+}
+
+fn refusal(details: &Value, said: Option<String>) -> Error {
+    let category = details["category"].as_str().map(|category| format!(" ({category})")).unwrap_or_default();
+    let why = details["explanation"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+    Error::output(OutputErrorKind::Refusal, format!("the model refused{category}{why}"), said)
+}
+
+fn truncated(reason: Option<&str>, blocks: &[Value], said: Option<String>) -> Error {
+    let thought = blocks.iter().any(|block| matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking")));
+    let what = match reason {
+        Some("model_context_window_exceeded") => "the model's context was full before the answer was complete",
+        _ if thought && said.as_ref().is_none_or(String::is_empty) => {
+            "all of max_tokens went into thinking, before any text; raise max_tokens"
+        }
+        _ => "max_tokens was reached before the answer was complete; raise max_tokens",
+    };
+    Error::output(OutputErrorKind::Truncated, what, said.filter(|text| !text.is_empty()))
+}
+
+/// Anthropic counts cached input beside the rest; here it is part of the input.
+fn usage(usage: &Value) -> Option<Usage> {
+    let count = |field: &str| usage[field].as_u64().unwrap_or(0);
+    let cached = count("cache_read_input_tokens");
+    usage.is_object().then(|| Usage {
+        input_tokens: count("input_tokens").saturating_add(count("cache_creation_input_tokens")).saturating_add(cached),
+        cached_tokens: cached,
+        output_tokens: count("output_tokens"),
+        reasoning_tokens: usage["output_tokens_details"]["thinking_tokens"].as_u64().unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn message(content: Value, stop_reason: &str) -> Result<Generation> {
+        read(&json!({"type": "message", "content": content, "stop_reason": stop_reason}), &Reading::default())
+    }
+
+    fn kind(result: Result<Generation>) -> OutputErrorKind {
+        match result {
+            Err(Error::Output(error)) => error.kind,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_answer_is_all_text_blocks() {
+        let content =
+            json!([{"type": "thinking", "thinking": ""}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        assert_eq!(message(content, "end_turn").unwrap().text, "ab");
+        assert_eq!(
+            message(json!([{"type": "text", "text": "half"}]), "max_tokens").unwrap().finish_reason,
+            FinishReason::Length
+        );
+    }
+
+    #[test]
+    fn a_reply_without_text_says_why() {
+        assert_eq!(kind(message(json!([]), "refusal")), OutputErrorKind::Refusal);
+        assert_eq!(
+            kind(message(json!([{"type": "thinking", "thinking": ""}]), "max_tokens")),
+            OutputErrorKind::Truncated
+        );
+        assert_eq!(
+            kind(message(json!([{"type": "tool_use", "name": "x", "input": {}}]), "tool_use")),
+            OutputErrorKind::NoText
+        );
+    }
+
+    #[test]
+    fn input_includes_what_was_cached() {
+        let usage = usage(&json!({"input_tokens": 10, "cache_creation_input_tokens": 5, "cache_read_input_tokens": 7, "output_tokens": 3})).unwrap();
+        assert_eq!((usage.input_tokens, usage.cached_tokens, usage.total_tokens()), (22, 7, 25));
+    }
+}

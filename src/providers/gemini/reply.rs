@@ -1,0 +1,164 @@
+//! Reads a GenerateContentResponse. Absent means default; unknown fields and enum values are passed over.
+
+use super::NAME;
+use crate::error::{Error, OutputErrorKind, Result};
+use crate::generation::{FinishReason, Generation, Usage};
+use crate::providers::{Reading, errors};
+use serde_json::Value;
+
+/// Finish reasons by which a filter stopped the answer.
+const BLOCKED: &[&str] = &[
+    "SAFETY",
+    "PROHIBITED_CONTENT",
+    "BLOCKLIST",
+    "SPII",
+    "RECITATION",
+    "LANGUAGE",
+    "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT",
+    "IMAGE_RECITATION",
+    "ESCALATION",
+    "PUP_LIMITED_DISABLED",
+    "MODEL_ARMOR",
+];
+
+pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
+    if body["error"].is_object() {
+        return Err(Error::Api(Box::new(super::errors::in_row(&body["error"]))));
+    }
+    let known = ["candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"];
+    if !known.iter().any(|field| body.get(field).is_some()) {
+        let message = "the reply is JSON, but no answer of generateContent: it has no \"candidates\"";
+        return Err(Error::Api(Box::new(errors::in_reply(NAME, message))));
+    }
+    if let Some(reason) = body["promptFeedback"]["blockReason"].as_str() {
+        let message =
+            body["promptFeedback"]["blockReasonMessage"].as_str().map(|m| format!(": {m}")).unwrap_or_default();
+        let said = format!("the prompt was blocked by the provider ({reason}){message}");
+        return Err(Error::output(OutputErrorKind::ContentFilter, said, None));
+    }
+    let candidate = &body["candidates"][0];
+    if candidate.is_null() {
+        return Err(Error::output(OutputErrorKind::NoText, "the reply holds no candidate, and no reason for it", None));
+    }
+    let said = text_of(candidate);
+    let finish_reason = finish_reason(candidate, &said, reading, &body["usageMetadata"])?;
+    let Some(text) = said else {
+        return Err(Error::output(
+            OutputErrorKind::NoText,
+            format!("the reply holds no text, but {}", found(candidate)),
+            None,
+        ));
+    };
+    let string = |field: &str| body[field].as_str().map(str::to_owned);
+    Ok(Generation {
+        text,
+        finish_reason,
+        usage: usage(&body["usageMetadata"]),
+        model: string("modelVersion"),
+        id: string("responseId"),
+        raw: Default::default(),
+    })
+}
+
+/// The texts of the first candidate without its thoughts; None if it has none, which is not the same as an empty text.
+fn text_of(candidate: &Value) -> Option<String> {
+    let parts = candidate["content"]["parts"].as_array()?;
+    let spoken = parts.iter().filter(|part| part["thought"] != true);
+    let mut texts = spoken.filter_map(|part| part["text"].as_str());
+    let first = texts.next()?;
+    Some(texts.fold(first.to_owned(), |all, text| all + text))
+}
+
+fn found(candidate: &Value) -> String {
+    let kinds: Vec<&str> = candidate["content"]["parts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|part| part.as_object()?.keys().find(|key| *key != "thought" && *key != "thoughtSignature"))
+        .map(String::as_str)
+        .collect();
+    let reason = candidate["finishReason"].as_str().unwrap_or("none");
+    let what = if kinds.is_empty() { "is empty".to_owned() } else { kinds.join(", ") };
+    format!("{what} (finishReason {reason})")
+}
+
+/// What the candidate's end means for what it says.
+fn finish_reason(candidate: &Value, said: &Option<String>, reading: &Reading, usage: &Value) -> Result<FinishReason> {
+    let reason = candidate["finishReason"].as_str().unwrap_or("STOP");
+    let text = said.clone().filter(|text| !text.is_empty());
+    let is_whole = reading.schema.is_none() && text.is_some();
+    let message = candidate["finishMessage"].as_str().map(|message| format!(": {message}")).unwrap_or_default();
+    match reason {
+        "STOP" => Ok(FinishReason::Stop),
+        "MAX_TOKENS" if is_whole => Ok(FinishReason::Length),
+        "MAX_TOKENS" => {
+            let thoughts = usage["thoughtsTokenCount"].as_u64().filter(|_| text.is_none());
+            let spent = match thoughts {
+                Some(count) => format!("all of max_tokens went into thinking ({count} tokens), before any text"),
+                None => "max_tokens was reached before the answer was complete".into(),
+            };
+            Err(Error::output(OutputErrorKind::Truncated, format!("{spent}; raise max_tokens"), text))
+        }
+        blocked if BLOCKED.contains(&blocked) => {
+            let said = format!("the answer was blocked by the provider ({blocked}){message}");
+            Err(Error::output(OutputErrorKind::ContentFilter, said, text))
+        }
+        other if is_whole => Ok(FinishReason::Other(other.to_owned())),
+        other => {
+            let said = format!("the reply has no usable answer (finishReason {other}){message}");
+            Err(Error::output(OutputErrorKind::NoText, said, text))
+        }
+    }
+}
+
+/// Gemini counts thoughts beside the candidates; here they are part of the output.
+fn usage(usage: &Value) -> Option<Usage> {
+    // 64-bit numbers come as strings.
+    let count = |field: &str| match &usage[field] {
+        Value::String(digits) => digits.parse().unwrap_or(0),
+        value => value.as_u64().unwrap_or(0),
+    };
+    let thoughts = count("thoughtsTokenCount");
+    usage.is_object().then(|| Usage {
+        input_tokens: count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
+        cached_tokens: count("cachedContentTokenCount"),
+        output_tokens: count("candidatesTokenCount").saturating_add(thoughts),
+        reasoning_tokens: thoughts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn candidate(parts: Value, finish_reason: &str) -> Result<Generation> {
+        let body = json!({"candidates": [{"content": {"parts": parts}, "finishReason": finish_reason}]});
+        read(&body, &Reading::default())
+    }
+
+    fn kind(result: Result<Generation>) -> OutputErrorKind {
+        match result {
+            Err(Error::Output(error)) => error.kind,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_answer_is_all_text_that_is_no_thought() {
+        let parts = json!([{"text": "hm", "thought": true}, {"text": "Mountain ", "thoughtSignature": "x"}, {"text": "View"}, {"functionCall": {}}]);
+        assert_eq!(candidate(parts, "STOP").unwrap().text, "Mountain View");
+        assert_eq!(candidate(json!([{"text": "half"}]), "MAX_TOKENS").unwrap().finish_reason, FinishReason::Length);
+    }
+
+    #[test]
+    fn a_reply_without_text_says_why() {
+        assert_eq!(kind(candidate(Value::Null, "MAX_TOKENS")), OutputErrorKind::Truncated);
+        assert_eq!(kind(candidate(json!([{"text": "part"}]), "SAFETY")), OutputErrorKind::ContentFilter);
+        assert_eq!(kind(candidate(json!([]), "STOP")), OutputErrorKind::NoText);
+        let blocked = json!({"promptFeedback": {"blockReason": "SAFETY"}, "candidates": []});
+        assert_eq!(kind(read(&blocked, &Reading::default())), OutputErrorKind::ContentFilter);
+        assert!(matches!(read(&json!({}), &Reading::default()), Err(Error::Api(_))));
+    }
+}
