@@ -9,7 +9,6 @@ use super::refs::{self, References, join};
 use super::report::{Report, asserts, describe};
 use super::{Compiled, SchemaError, anthropic::callers};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
 
 type Node = Map<String, Value>;
 
@@ -44,16 +43,13 @@ pub const NODE_BUDGET: usize = 20_000;
 pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
     let root = refs::with_defs(caller);
     let references = References::of(&root).map_err(|e| SchemaError::new(&callers(caller, &e.path), e.message))?;
-    let mut optional = HashSet::new();
     for (place, target) in references.recursive() {
-        let Some((owner, name)) = refs::property_around(place) else {
+        if !refs::inside_property(place) {
             let message = format!("Gemini takes recursion only inside a property, and '#{target}' contains itself outside of one");
             return Err(SchemaError::new(&callers(caller, place), message));
-        };
-        optional.insert((owner, name));
+        }
     }
-    let mut writer =
-        Writer { root: &root, caller, references: &references, optional, report: Report::new(caller), nodes: 0 };
+    let mut writer = Writer { root: &root, caller, references: &references, report: Report::new(caller), nodes: 0 };
     let mut schema = writer.schema(&root, "")?;
     refs::follow_any_of(&mut schema);
     References::of(&schema)
@@ -65,8 +61,6 @@ struct Writer<'a> {
     root: &'a Value,
     caller: &'a Value,
     references: &'a References,
-    /// Properties with recursion in them: owner and name.
-    optional: HashSet<(String, String)>,
     report: Report<'a>,
     nodes: usize,
 }
@@ -173,9 +167,15 @@ impl Writer<'_> {
             Some(value) if key == "const" => vec![value.clone()],
             _ => return,
         };
+        let listed = node.get("type").cloned();
+        let also = node.get("enum").and_then(Value::as_array).cloned();
+        let fits = |v: &Value| listed.as_ref().is_none_or(|t| merge::has_type(v, t)) && also.as_ref().is_none_or(|all| all.contains(v));
+        let values: Vec<Value> = values.into_iter().filter(fits).collect();
         if values.is_empty() || values.iter().any(|v| v.is_array() || v.is_object()) || node.contains_key("anyOf") {
             self.unenforced(path, key, "Gemini's 'enum' takes strings and numbers");
-            hints.extend(node.shift_remove(key).map(|value| (key.to_owned(), value)));
+            for key in ["const", "enum"] {
+                hints.extend(node.shift_remove(key).map(|value| (key.to_owned(), value)));
+            }
             return;
         }
         let mut branches: Vec<Node> = Vec::new();
@@ -214,9 +214,12 @@ impl Writer<'_> {
 
     fn relax_required(&mut self, node: &mut Node, path: &str) {
         let Some(Value::Array(required)) = node.get("required").cloned() else { return };
-        let (relaxed, kept): (Vec<Value>, Vec<Value>) = required
-            .into_iter()
-            .partition(|name| name.as_str().is_some_and(|name| self.optional.contains(&(path.to_owned(), name.to_owned()))));
+        let properties = node.get("properties").and_then(Value::as_object);
+        let recursive = |name: &Value| {
+            let schema = properties.zip(name.as_str()).and_then(|(properties, name)| properties.get(name));
+            schema.is_some_and(|schema| self.leads_back(schema, path))
+        };
+        let (relaxed, kept): (Vec<Value>, Vec<Value>) = required.into_iter().partition(recursive);
         if !relaxed.is_empty() {
             let names = Value::from(relaxed.clone());
             let reason = format!("{names}: recursive, which Gemini takes only in optional properties, so they may be missing");
@@ -227,6 +230,25 @@ impl Writer<'_> {
         } else {
             node.insert("required".to_owned(), kept.into());
         }
+    }
+
+    /// Whether a reference in `schema`, which stands in the definition around `path`, leads back to that definition.
+    fn leads_back(&self, schema: &Value, path: &str) -> bool {
+        let owner: String = match path.strip_prefix("/$defs/") {
+            Some(rest) => format!("/$defs/{}", rest.split('/').next().unwrap_or_default()),
+            None => String::new(),
+        };
+        let mut found = false;
+        refs::walk(schema, "", &mut |_, node| {
+            let Some(Value::String(reference)) = node.get("$ref") else { return };
+            if let Ok((target, _)) = refs::resolve(self.root, reference, path) {
+                let definition = target.starts_with("/$defs/") && target.matches('/').count() == 2;
+                // A target inside a definition is recursive by itself; of a definition only what leads back here counts.
+                let here = !definition || target == owner || self.references.leads(&target, &owner);
+                found |= here && self.references.is_recursive(&target);
+            }
+        });
+        found
     }
 
     fn children(&mut self, node: &mut Node, path: &str) -> Result<(), SchemaError> {

@@ -93,6 +93,9 @@ impl std::error::Error for SchemaError {}
 /// what the provider has no words for.
 pub fn compile(schema: &Value, dialect: Dialect) -> Result<Compiled, SchemaError> {
     refs::check_depth(schema)?;
+    if schema == &Value::Bool(false) {
+        return Err(SchemaError::new("", "the schema 'false' fits no answer at all: give it a type"));
+    }
     match dialect {
         Dialect::OpenAi => openai::compile(schema),
         Dialect::Anthropic => anthropic::compile(schema),

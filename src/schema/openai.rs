@@ -9,6 +9,7 @@ use super::refs::{self, MAX_DEPTH, encloses, join};
 use super::report::{Report, asserts};
 use super::{Compiled, SchemaError, wrap};
 use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet};
 
 type Node = Map<String, Value>;
 /// A node and the places whose content went into it.
@@ -81,6 +82,9 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
             }
         }
     });
+    if !has_finite_answer(&schema) {
+        strict.block("", "required", "it contains itself, and with every property required no answer would ever end");
+    }
     if !strict.blockers.is_empty() {
         let (schema, wrapped) = loose(root)?;
         return Ok(Compiled { schema, wrapped, strict: false, unenforced: strict.blockers.into_entries() });
@@ -94,6 +98,48 @@ fn is_object_root(schema: &Value) -> bool {
     schema.get("type") == Some(&json!("object")) && schema.get("anyOf").is_none()
 }
 
+/// Whether some answer to a strict schema ends: a recursion needs a way out, such as null or an empty list.
+fn has_finite_answer(root: &Value) -> bool {
+    let mut targets: HashMap<String, &Value> = HashMap::new();
+    refs::walk(root, "", &mut |path, node| {
+        if let Some(Ok((pointer, target))) = node.get("$ref").and_then(Value::as_str).map(|r| refs::resolve(root, r, path)) {
+            targets.insert(pointer, target);
+        }
+    });
+    let mut ending: HashSet<String> = HashSet::new();
+    loop {
+        let more: Vec<String> = targets
+            .iter()
+            .filter(|(pointer, target)| !ending.contains(*pointer) && ends(root, target, &ending))
+            .map(|(pointer, _)| pointer.clone())
+            .collect();
+        if more.is_empty() {
+            return ends(root, root, &ending);
+        }
+        ending.extend(more);
+    }
+}
+
+fn ends(root: &Value, schema: &Value, ending: &HashSet<String>) -> bool {
+    let Some(node) = schema.as_object() else { return true };
+    if let Some(reference) = node.get("$ref").and_then(Value::as_str) {
+        return refs::resolve(root, reference, "").is_ok_and(|(pointer, _)| ending.contains(&pointer));
+    }
+    if let Some(branches) = node.get("anyOf").and_then(Value::as_array) {
+        return branches.iter().any(|branch| ends(root, branch, ending));
+    }
+    match node.get("type").and_then(Value::as_str) {
+        Some("object") => {
+            let properties = node.get("properties").and_then(Value::as_object);
+            properties.into_iter().flat_map(Map::values).all(|schema| ends(root, schema, ending))
+        }
+        Some("array") if node.get("minItems").and_then(Value::as_u64).unwrap_or(0) > 0 => {
+            node.get("items").is_none_or(|items| ends(root, items, ending))
+        }
+        _ => true,
+    }
+}
+
 fn loose_reason(why: &str) -> String {
     format!("{why}; the schema is sent with strict: false, so OpenAI takes all of it as a hint and only local validation enforces it")
 }
@@ -103,9 +149,13 @@ fn loose(root: &Value) -> Result<(Value, bool), SchemaError> {
     let mut schema = match root {
         Value::Object(node) => {
             let mut node = node.clone();
-            if let Some(reference) = refs::reference(&node, "")? {
-                let (_, target) = refs::resolve(root, reference, "")?;
+            let mut followed = HashSet::from([String::new()]);
+            while let Some(reference) = refs::reference(&node, "")? {
+                let (pointer, target) = refs::resolve(root, reference, "")?;
                 node.shift_remove("$ref");
+                if !followed.insert(pointer) {
+                    break;
+                }
                 for (key, value) in target.as_object().into_iter().flatten() {
                     node.entry(key.clone()).or_insert_with(|| value.clone());
                 }

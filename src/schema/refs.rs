@@ -225,23 +225,20 @@ pub fn follow_any_of(schema: &mut Value) {
     });
 }
 
-/// The innermost property around a place: the object's own pointer and the property's name.
-pub fn property_around(place: &str) -> Option<(String, String)> {
+/// Whether a place lies inside a property of its definition.
+pub fn inside_property(place: &str) -> bool {
     let tokens: Vec<&str> = place.split('/').skip(1).collect();
-    let mut found = None;
+    let mut inside = false;
     let mut i = 0;
     while i < tokens.len() {
         let named = NAMED.contains(&tokens[i]) && i + 1 < tokens.len();
-        if named && tokens[i] == "properties" {
-            let name = tokens[i + 1].replace("~1", "/").replace("~0", "~");
-            found = Some((tokens[..i].iter().map(|t| format!("/{t}")).collect(), name));
-        } else if named {
-            found = None;
+        if named {
+            inside = tokens[i] == "properties" || (inside && !tokens[i].starts_with("$"));
         }
         let indexed = LIST.contains(&tokens[i]) && tokens.get(i + 1).is_some_and(|t| t.parse::<usize>().is_ok());
         i += if named || indexed { 2 } else { 1 };
     }
-    found
+    inside
 }
 
 /// Every reference of a schema: where it stands and where it leads.
@@ -305,9 +302,14 @@ impl References {
         seen
     }
 
+    /// Whether references inside `pointer` lead to `target`, or to something around it.
+    pub fn leads(&self, pointer: &str, target: &str) -> bool {
+        self.reachable(pointer).iter().any(|found| encloses(found, target))
+    }
+
     /// Whether the schema at `pointer` contains itself.
     pub fn is_recursive(&self, pointer: &str) -> bool {
-        self.reachable(pointer).iter().any(|target| encloses(target, pointer))
+        self.leads(pointer, pointer)
     }
 
     /// The references that lead back to a schema around themselves: place and target.
