@@ -230,12 +230,30 @@ fn check_invariants(name: &str, schema: &Value, dialect: Dialect, compiled: &Com
         assert!(schema.pointer(&entry.path).is_some(), "{name}: {entry:?} is not in the schema");
     }
     let again = compile(&compiled.schema, dialect).unwrap_or_else(|e| panic!("{name}, {dialect:?}: {e}\n{}", compiled.schema));
-    assert_eq!(again.schema, compiled.schema, "{name}, {dialect:?}, of {schema}");
+    if !compiled.strict && schema.get("$ref").is_some() {
+        // A hint only: its root had to take its target in, and what contradicted that is gone from the second input.
+        return;
+    }
+    // Anthropic: a description beside a reference goes once its target has got one, of hints.
+    let bare = |schema: &Value| if dialect == Dialect::Anthropic { without_described_references(schema) } else { schema.clone() };
+    assert_eq!(bare(&again.schema), bare(&compiled.schema), "{name}, {dialect:?}, of {schema}");
     if dialect != Dialect::Anthropic {
         // Its SDK puts a description where it finds it or, new, at the end: there the order may change once more.
         assert_eq!(again.schema.to_string(), compiled.schema.to_string(), "{name}, {dialect:?}, of {schema}");
     }
     assert_eq!((again.strict, again.wrapped), (compiled.strict, false), "{name}, {dialect:?}");
+}
+
+fn without_described_references(schema: &Value) -> Value {
+    match schema {
+        Value::Object(node) => {
+            let reference = node.get("$ref").is_some_and(Value::is_string);
+            let kept = node.iter().filter(|(key, _)| !(reference && *key == "description"));
+            kept.map(|(key, value)| (key.clone(), without_described_references(value))).collect()
+        }
+        Value::Array(list) => list.iter().map(without_described_references).collect(),
+        other => other.clone(),
+    }
 }
 
 #[test]

@@ -144,9 +144,10 @@ impl Transform<'_> {
         }
         let composed = out.contains_key("anyOf") || out.contains_key("allOf");
         match kind.as_deref() {
-            Some("object") if !composed => self.object(&mut left, path, &mut out)?,
+            Some("object") if !composed && !literal => self.object(&mut left, path, &mut out)?,
+            None if literal => keep_or_last(&mut left, &mut out, "format", |v| FORMATS.iter().any(|f| v == f)),
             Some("string") => keep_or_last(&mut left, &mut out, "format", |v| FORMATS.iter().any(|f| v == f)),
-            Some("array") => self.array(&mut left, path, &mut out)?,
+            Some("array") if !literal => self.array(&mut left, path, &mut out)?,
             _ => {}
         }
         self.describe_rest(left, path, &mut out);
@@ -162,7 +163,10 @@ impl Transform<'_> {
     /// Whether branches of `allOf` must be merged: closed objects contradict each other, and the API takes no `$ref` there.
     fn merges(&self, all_of: &Value) -> bool {
         all_of.as_array().into_iter().flatten().any(|branch| {
-            branch.as_object().is_some_and(|b| b.contains_key("$ref") || implied_type(b) == Some("object") || b.contains_key("allOf"))
+            branch.as_object().is_some_and(|b| {
+                let object = b.get("type").is_some_and(|kind| merge::has_type(&json!({}), kind)) || implied_type(b) == Some("object");
+                object || ["$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| b.contains_key(*key))
+            })
         })
     }
 

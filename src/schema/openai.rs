@@ -89,6 +89,8 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
         let (schema, wrapped) = loose(root)?;
         return Ok(Compiled { schema, wrapped, strict: false, unenforced: strict.blockers.into_entries() });
     }
+    // A definition that is nothing but `allOf` of itself has become a reference to itself.
+    refs::References::of(&schema)?;
     let wrapped = !is_object_root(&schema);
     let schema = if wrapped { wrap(schema) } else { schema };
     Ok(Compiled { schema, wrapped, strict: true, unenforced: strict.dropped.into_entries() })

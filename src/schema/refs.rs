@@ -150,6 +150,23 @@ pub fn resolve<'a>(root: &'a Value, reference: &str, at: &str) -> Result<(String
     }
 }
 
+/// Passes a resolved reference on, if the references that follow from it, keywords beside them or not, come to an end.
+fn end_of_chain(root: &Value, found: (String, &Value), at: &str) -> Result<String, SchemaError> {
+    let (place, mut target) = found;
+    let mut seen = HashSet::from([place.clone()]);
+    while let Some(Value::String(next)) = target.get("$ref") {
+        let (pointer, further) = resolve(root, next, at)?;
+        if !seen.insert(pointer) {
+            return Err(SchemaError::new(
+                at,
+                format!("the reference to '#{place}' leads only back to itself: give one of the definitions a content"),
+            ));
+        }
+        target = further;
+    }
+    Ok(place)
+}
+
 /// The text of a node's `$ref`.
 ///
 /// # Errors
@@ -255,8 +272,8 @@ impl References {
         let mut edges = Vec::new();
         let mut failed = None;
         walk(root, "", &mut |path, node| match reference(node, path) {
-            Ok(Some(text)) => match resolve(root, text, path) {
-                Ok((target, _)) => edges.push((path.to_owned(), target)),
+            Ok(Some(text)) => match resolve(root, text, path).and_then(|found| end_of_chain(root, found, path)) {
+                Ok(target) => edges.push((path.to_owned(), target)),
                 Err(error) => failed = failed.take().or(Some(error)),
             },
             Ok(None) => {}
