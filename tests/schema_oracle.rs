@@ -69,9 +69,7 @@ const OPENAI: &[(&str, &str, Ours)] = &[
     (
         r##"$ref "#" with sibling -> error"##,
         "a required property that holds the whole never ends: strict false, where it stays optional",
-        Loose(
-            r##"{"type":"object","properties":{"a":{"$ref":"#","description":"d"}}}"##,
-        ),
+        Loose(r##"{"type":"object","properties":{"a":{"$ref":"#","description":"d"}}}"##),
     ),
     (
         "$ref external bare kept",
@@ -88,9 +86,7 @@ const OPENAI: &[(&str, &str, Ours)] = &[
     (
         "property schema true -> TypeError",
         "'true' allows anything, which strict mode cannot say: strict false",
-        Loose(
-            r#"{"type":"object","properties":{"a":true}}"#,
-        ),
+        Loose(r#"{"type":"object","properties":{"a":true}}"#),
     ),
     (
         "enum/const/format untouched",
@@ -189,16 +185,12 @@ const ANTHROPIC: &[(&str, &str, Ours)] = &[
     (
         "string unsupported format",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"string","description":"{format: \"binary\"}"}"#,
-        ),
+        Strict(r#"{"type":"string","description":"{format: \"binary\"}"}"#),
     ),
     (
         "string default",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"string","description":"{default: \"x\"}"}"#,
-        ),
+        Strict(r#"{"type":"string","description":"{default: \"x\"}"}"#),
     ),
     (
         "default null/bool/list",
@@ -215,9 +207,7 @@ const ANTHROPIC: &[(&str, &str, Ours)] = &[
     (
         "array uniqueItems",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"array","items":{"type":"string"},"description":"{uniqueItems: true}"}"#,
-        ),
+        Strict(r#"{"type":"array","items":{"type":"string"},"description":"{uniqueItems: true}"}"#),
     ),
     (
         "tuple prefixItems",
@@ -258,23 +248,17 @@ const ANTHROPIC: &[(&str, &str, Ours)] = &[
     (
         "type list",
         "(b) a list of types is an anyOf",
-        Strict(
-            r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#,
-        ),
+        Strict(r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#),
     ),
     (
         "not",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"string","description":"{not: {\"const\": \"x\"}}"}"#,
-        ),
+        Strict(r#"{"type":"string","description":"{not: {\"const\": \"x\"}}"}"#),
     ),
     (
         "contentEncoding",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"string","description":"{contentEncoding: \"base64\"}"}"#,
-        ),
+        Strict(r#"{"type":"string","description":"{contentEncoding: \"base64\"}"}"#),
     ),
     (
         "pydantic kitchen sink",
@@ -307,7 +291,11 @@ fn check(
     seen: fn(&Compiled) -> Value,
 ) {
     let mut unused: HashSet<&str> = table.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(unused.len(), table.len(), "a case stands twice in the table");
+    assert_eq!(
+        unused.len(),
+        table.len(),
+        "a case stands twice in the table"
+    );
     for (name, input, theirs) in cases {
         let got: Result<Compiled, SchemaError> = compile(&input, dialect);
         let Some((_, why, ours)) = table.iter().find(|(listed, ..)| *listed == name) else {
@@ -332,11 +320,17 @@ fn check(
                 assert_eq!(seen(&got).to_string(), *text, "{name}");
                 assert!(!got.strict && !got.unenforced.is_empty(), "{name}");
             }
-            (Error(words), Err(error)) => assert!(error.to_string().contains(words), "{name}: {error}"),
+            (Error(words), Err(error)) => {
+                assert!(error.to_string().contains(words), "{name}: {error}")
+            }
             (_, got) => panic!("{name}: {got:?}"),
         }
         if let (Strict(text), Some(theirs)) = (ours, theirs) {
-            assert_ne!(*text, theirs.to_string(), "{name} is no difference: take it out of the table");
+            assert_ne!(
+                *text,
+                theirs.to_string(),
+                "{name} is no difference: take it out of the table"
+            );
         }
     }
     assert!(unused.is_empty(), "no such case: {unused:?}");
@@ -346,7 +340,9 @@ fn check(
 fn openai() {
     let mut all = cases("openai/openai_schema_cases.jsonl", "case");
     all.extend(cases("openai/openai_schema_models.jsonl", "call"));
-    check(all, OPENAI, Dialect::OpenAi, |compiled| compiled.schema.clone());
+    check(all, OPENAI, Dialect::OpenAi, |compiled| {
+        compiled.schema.clone()
+    });
 }
 
 /// The SDK wraps no root; we do, and compare what is inside.
