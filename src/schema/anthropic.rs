@@ -197,7 +197,7 @@ impl Transform<'_> {
             Some("string") if !composed => keep_or_last(&mut left, &mut out, "format", |v| {
                 FORMATS.iter().any(|f| v == f)
             }),
-            Some("array") if !literal => self.array(&mut left, path, &mut out)?,
+            Some("array") if !literal && !composed => self.array(&mut left, path, &mut out)?,
             _ => {}
         }
         self.describe_rest(left, path, &mut out);
