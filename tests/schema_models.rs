@@ -741,7 +741,7 @@ fn schemas_by_chance_keep_the_rules() {
         let _ = compile(&schema, Dialect::GeminiOpenApi);
     }
     assert!(
-        compiled_ones as u64 > rounds && tried * 4 > strict_ones,
+        compiled_ones as u64 * 2 > rounds && tried * 4 > strict_ones,
         "{compiled_ones} compiled, {strict_ones} strict, {tried} tried"
     );
 }
