@@ -4,8 +4,8 @@
 //! write them. What this form has no words for is a [`SchemaError`], so that the caller can take another form.
 
 use super::gemini::{FORMATS, NODE_BUDGET, OBJECTS, inclusive_bounds};
-use super::merge::{self, conjunction, flatten, implied_type, is_annotation, split_types};
-use super::openai::check_keywords;
+use super::keywords::{check_keywords, implied_type, is_annotation, split_types};
+use super::merge::{self, conjunction, flatten};
 use super::refs::{self, References, join};
 use super::report::{Report, asserts, describe};
 use super::{Compiled, SchemaError};
@@ -36,9 +36,18 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
             format!("responseSchema takes no recursion, and '#{target}' contains itself"),
         ));
     }
-    let mut writer = Writer { root, report: Report::new(root), nodes: 0 };
+    let mut writer = Writer {
+        root,
+        report: Report::new(root),
+        nodes: 0,
+    };
     let schema = writer.schema(root, "")?;
-    Ok(Compiled { schema, wrapped: false, strict: true, unenforced: writer.report.into_entries() })
+    Ok(Compiled {
+        schema,
+        wrapped: false,
+        strict: true,
+        unenforced: writer.report.into_entries(),
+    })
 }
 
 struct Writer<'a> {
@@ -48,7 +57,10 @@ struct Writer<'a> {
 }
 
 fn fail<T>(path: &str, what: &str) -> Result<T, SchemaError> {
-    Err(SchemaError::new(path, format!("Gemini's responseSchema has no words for {what}: use responseJsonSchema")))
+    Err(SchemaError::new(
+        path,
+        format!("Gemini's responseSchema has no words for {what}: use responseJsonSchema"),
+    ))
 }
 
 impl Writer<'_> {
@@ -57,7 +69,9 @@ impl Writer<'_> {
         if self.nodes > NODE_BUDGET {
             return fail(path, "so large a schema (every reference comes in)");
         }
-        let Some(node) = schema.as_object() else { return fail(path, "a schema that allows anything or nothing") };
+        let Some(node) = schema.as_object() else {
+            return fail(path, "a schema that allows anything or nothing");
+        };
         check_keywords(node, path)?;
         let Some((node, _)) = flatten(self.root, node) else {
             return fail(path, "references or 'allOf' whose parts do not merge");
@@ -67,9 +81,17 @@ impl Writer<'_> {
 
     fn node(&mut self, mut node: Node, path: &str) -> Result<Node, SchemaError> {
         if node.contains_key("oneOf") && !node.contains_key("anyOf") {
-            let branches = node.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
+            let branches = node
+                .get("oneOf")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
             if !merge::exclusive(self.root, &branches, OBJECTS) {
-                self.report.add(path, "oneOf", "sent as 'anyOf': Gemini does not check that only one branch fits");
+                self.report.add(
+                    path,
+                    "oneOf",
+                    "sent as 'anyOf': Gemini does not check that only one branch fits",
+                );
             }
             node = refs::renamed(&node, "oneOf", "anyOf");
         }
@@ -86,7 +108,10 @@ impl Writer<'_> {
             return fail(path, "a list of types beside 'anyOf'");
         }
         let (mut node, branches) = self.alternatives(node, path, &mut nullable)?;
-        inclusive_bounds(&mut node, |key| self.report.add(path, key, "responseSchema knows only the inclusive bound"));
+        inclusive_bounds(&mut node, |key| {
+            self.report
+                .add(path, key, "responseSchema knows only the inclusive bound")
+        });
         let mut out = Node::new();
         if nullable {
             out.insert("nullable".to_owned(), true.into());
@@ -108,7 +133,9 @@ impl Writer<'_> {
         path: &str,
         nullable: &mut bool,
     ) -> Result<(Node, Option<Vec<Value>>), SchemaError> {
-        let Some(Value::Array(branches)) = node.shift_remove("anyOf") else { return Ok((node, None)) };
+        let Some(Value::Array(branches)) = node.shift_remove("anyOf") else {
+            return Ok((node, None));
+        };
         let mut kept = Vec::new();
         for (i, branch) in branches.iter().enumerate() {
             let at = join(&join(path, "anyOf"), &i.to_string());
@@ -122,14 +149,15 @@ impl Writer<'_> {
             }
         }
         if let [(at, only)] = &kept[..] {
-            let Some(merged) = conjunction(&node, only) else { return fail(path, "keywords beside 'anyOf'") };
+            let Some(merged) = conjunction(&node, only) else {
+                return fail(path, "keywords beside 'anyOf'");
+            };
             let done = self.alternatives_again(merged, at, nullable)?;
             return Ok(done);
         }
-        if node
-            .iter()
-            .any(|(key, value)| key != "type" && key != "$defs" && key != "definitions" && asserts(key, value))
-        {
+        if node.iter().any(|(key, value)| {
+            key != "type" && key != "$defs" && key != "definitions" && asserts(key, value)
+        }) {
             return fail(path, "constraints beside 'anyOf'");
         }
         node.shift_remove("type");
@@ -137,8 +165,10 @@ impl Writer<'_> {
             node.insert("type".to_owned(), "null".into());
             return Ok((node, None));
         }
-        let done: Result<Vec<Value>, SchemaError> =
-            kept.into_iter().map(|(at, branch)| self.schema(&branch.into(), &at)).collect();
+        let done: Result<Vec<Value>, SchemaError> = kept
+            .into_iter()
+            .map(|(at, branch)| self.schema(&branch.into(), &at))
+            .collect();
         Ok((node, Some(done?)))
     }
 
@@ -158,8 +188,13 @@ impl Writer<'_> {
     }
 
     fn typed(&mut self, node: &Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
-        let kind = node.get("type").and_then(Value::as_str).or_else(|| implied_type(node));
-        let Some(kind) = kind else { return fail(path, "a schema that allows anything") };
+        let kind = node
+            .get("type")
+            .and_then(Value::as_str)
+            .or_else(|| implied_type(node));
+        let Some(kind) = kind else {
+            return fail(path, "a schema that allows anything");
+        };
         out.insert("type".to_owned(), kind.to_uppercase().into());
         if let Some(values) = node.get("enum") {
             out.insert("enum".to_owned(), values.clone());
@@ -167,10 +202,14 @@ impl Writer<'_> {
         match kind {
             "object" => self.object(node, path, out),
             "array" => {
-                if node.contains_key("prefixItems") || node.get("items").is_some_and(Value::is_array) {
+                if node.contains_key("prefixItems")
+                    || node.get("items").is_some_and(Value::is_array)
+                {
                     return fail(path, "a tuple");
                 }
-                let Some(items) = node.get("items") else { return fail(path, "an array of anything") };
+                let Some(items) = node.get("items") else {
+                    return fail(path, "an array of anything");
+                };
                 let done = self.schema(items, &join(path, "items"))?;
                 out.insert("items".to_owned(), done);
                 Ok(())
@@ -182,7 +221,11 @@ impl Writer<'_> {
     fn object(&mut self, node: &Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
         match node.get("additionalProperties") {
             Some(Value::Bool(false)) => {
-                self.report.add(path, "additionalProperties", "responseSchema cannot close an object");
+                self.report.add(
+                    path,
+                    "additionalProperties",
+                    "responseSchema cannot close an object",
+                );
             }
             Some(_) => return fail(path, "'additionalProperties'"),
             None => {}
@@ -190,11 +233,26 @@ impl Writer<'_> {
         if node.contains_key("patternProperties") {
             return fail(path, "'patternProperties'");
         }
-        let properties = node.get("properties").and_then(Value::as_object).filter(|p| !p.is_empty());
-        let Some(properties) = properties else { return fail(path, "an object without 'properties'") };
-        let listed = |name: &Value| name.as_str().is_some_and(|name| properties.contains_key(name));
-        if let Some(name) = node.get("required").and_then(Value::as_array).and_then(|r| r.iter().find(|n| !listed(n))) {
-            return fail(path, &format!("{name} in 'required', which 'properties' does not describe"));
+        let properties = node
+            .get("properties")
+            .and_then(Value::as_object)
+            .filter(|p| !p.is_empty());
+        let Some(properties) = properties else {
+            return fail(path, "an object without 'properties'");
+        };
+        let listed = |name: &Value| {
+            name.as_str()
+                .is_some_and(|name| properties.contains_key(name))
+        };
+        if let Some(name) = node
+            .get("required")
+            .and_then(Value::as_array)
+            .and_then(|r| r.iter().find(|n| !listed(n)))
+        {
+            return fail(
+                path,
+                &format!("{name} in 'required', which 'properties' does not describe"),
+            );
         }
         let at = join(path, "properties");
         let mut done = Node::new();
@@ -203,7 +261,10 @@ impl Writer<'_> {
         }
         if done.len() > 1 {
             // Without it the answer's keys come in the order of the alphabet.
-            out.insert("propertyOrdering".to_owned(), done.keys().map(|k| Value::from(k.as_str())).collect());
+            out.insert(
+                "propertyOrdering".to_owned(),
+                done.keys().map(|k| Value::from(k.as_str())).collect(),
+            );
         }
         out.insert("properties".to_owned(), done.into());
         Ok(())
@@ -222,11 +283,15 @@ impl Writer<'_> {
         ];
         let mut hints = Vec::new();
         for (key, value) in node {
-            let known = FIELDS.contains(&key.as_str()) || (key == "format" && FORMATS.iter().any(|f| &value == f));
+            let known = FIELDS.contains(&key.as_str())
+                || (key == "format" && FORMATS.iter().any(|f| &value == f));
             if known {
                 out.insert(key, value);
-            } else if asserts(&key, &value) && !DONE.contains(&key.as_str()) && !is_annotation(&key) {
-                let reason = format!("Gemini does not enforce '{key}'; it is told to the model in the description");
+            } else if asserts(&key, &value) && !DONE.contains(&key.as_str()) && !is_annotation(&key)
+            {
+                let reason = format!(
+                    "Gemini does not enforce '{key}'; it is told to the model in the description"
+                );
                 self.report.add(path, &key, reason);
                 hints.push((key, value));
             }

@@ -1,6 +1,6 @@
 //! What a provider does not enforce, collected while a schema is compiled.
 
-use super::{Unenforced, merge};
+use super::{Unenforced, keywords};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -13,7 +13,11 @@ pub struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub fn new(root: &'a Value) -> Self {
-        Self { root, seen: HashSet::new(), entries: Vec::new() }
+        Self {
+            root,
+            seen: HashSet::new(),
+            entries: Vec::new(),
+        }
     }
 
     pub fn add(&mut self, path: &str, keyword: &str, reason: impl Into<String>) {
@@ -23,7 +27,11 @@ impl<'a> Report<'a> {
             path = path.rsplit_once('/').map_or("", |(outer, _)| outer);
         }
         if self.seen.insert((path.to_owned(), keyword.to_owned())) {
-            self.entries.push(Unenforced { path: path.to_owned(), keyword: keyword.to_owned(), reason: reason.into() });
+            self.entries.push(Unenforced {
+                path: path.to_owned(),
+                keyword: keyword.to_owned(),
+                reason: reason.into(),
+            });
         }
     }
 
@@ -81,23 +89,31 @@ pub fn asserts(keyword: &str, value: &Value) -> bool {
         "uniqueItems" => value == &Value::Bool(true),
         "unevaluatedItems" | "unevaluatedProperties" | "required" | "properties" | "type" => true,
         "minLength" | "minItems" | "minProperties" => value.as_u64() != Some(0),
-        _ => ASSERTIONS.contains(&keyword) && !merge::is_annotation(keyword),
+        _ => ASSERTIONS.contains(&keyword) && !keywords::is_annotation(keyword),
     }
 }
 
 /// `{key: value, ...}` after the description, so that the model at least reads what the provider does not enforce.
 /// Values are JSON, spaced as Python's `json.dumps` does.
 pub fn describe(description: Option<&str>, left: &[(String, Value)]) -> String {
-    let hints: Vec<String> = left.iter().map(|(key, value)| format!("{key}: {}", spaced(value))).collect();
+    let hints: Vec<String> = left
+        .iter()
+        .map(|(key, value)| format!("{key}: {}", spaced(value)))
+        .collect();
     let before = description.map(|d| format!("{d}\n\n")).unwrap_or_default();
     format!("{before}{{{}}}", hints.join(", "))
 }
 
 fn spaced(value: &Value) -> String {
     match value {
-        Value::Array(list) => format!("[{}]", list.iter().map(spaced).collect::<Vec<_>>().join(", ")),
+        Value::Array(list) => format!(
+            "[{}]",
+            list.iter().map(spaced).collect::<Vec<_>>().join(", ")
+        ),
         Value::Object(map) => {
-            let pairs = map.iter().map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), spaced(v)));
+            let pairs = map
+                .iter()
+                .map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), spaced(v)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         scalar => scalar.to_string(),
