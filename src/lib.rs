@@ -1,3 +1,38 @@
+//! LLMBackend: send text to large language models, one prompt or ten million.
+//!
+//! The map, in the order in which a prompt passes the modules (see ARCHITECTURE.md):
+//!
+//! | module | | |
+//! |---|---|---|
+//! | [`generation`] | pure | what is asked and what came back |
+//! | [`schema`] | pure | JSON Schema to each provider's dialect, and validation of answers |
+//! | [`providers`] | pure | one place a provider: builds requests, reads replies |
+//! | [`exchange`] | pure | HTTP as plain data |
+//! | [`jsonl`] | pure | rows out, rows in |
+//! | [`json`] | pure | reading what servers call JSON |
+//! | [`answer`] | pure | whether a structured answer fits what was asked for |
+//! | [`retry`] | pure | again? after how long? |
+//! | [`batch`] | both | many prompts as one job: plan, lifecycle, collect (pure), run (IO) |
+//! | [`error`] | pure | everything that can go wrong |
+//! | [`transport`] | IO | the only file that opens a socket to a provider |
+//! | [`client`] | IO | build, send, read |
+//! | `sandbox` | IO | a loopback server that speaks the providers' wire formats |
+//! | `py` | | the only folder that knows Python |
+
+pub mod answer;
+pub mod batch;
+pub mod client;
+pub mod error;
+pub mod exchange;
+pub mod generation;
+pub mod json;
+pub mod jsonl;
+pub mod providers;
+#[cfg(feature = "python")]
+mod py;
+pub mod retry;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod schema;
 mod suggest;
 pub mod transport;

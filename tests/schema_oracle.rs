@@ -69,11 +69,7 @@ const OPENAI: &[(&str, &str, Ours)] = &[
         "a required property that holds the whole never ends: strict false, where it stays optional",
         Loose(r##"{"type":"object","properties":{"a":{"$ref":"#","description":"d"}}}"##),
     ),
-    (
-        "$ref external bare kept",
-        "nothing is ever fetched: SchemaError",
-        Error("leaves the schema"),
-    ),
+    ("$ref external bare kept", "nothing is ever fetched: SchemaError", Error("leaves the schema")),
     ("$ref external bare kept", "nothing is ever fetched: SchemaError", Error("leaves the schema")),
     (
         "self-recursive $ref with sibling -> RecursionError",
@@ -202,11 +198,7 @@ const ANTHROPIC: &[(&str, &str, Ours)] = &[
         "(a) values are written as JSON",
         Strict(r#"{"type":"array","items":{"type":"string"},"description":"{uniqueItems: true}"}"#),
     ),
-    (
-        "tuple prefixItems",
-        "(e) a tuple cannot be expressed; the SDK sends an array of anything",
-        Error("no tuple"),
-    ),
+    ("tuple prefixItems", "(e) a tuple cannot be expressed; the SDK sends an array of anything", Error("no tuple")),
     ("tuple prefixItems", "(e) a tuple cannot be expressed; the SDK sends an array of anything", Error("no tuple")),
     (
         "object map (additionalProperties schema)",
@@ -234,31 +226,15 @@ const ANTHROPIC: &[(&str, &str, Ours)] = &[
             r#"{"$defs":{"A":{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":false}},"type":"object","description":"d","properties":{"a":{"type":"string"}},"additionalProperties":false}"#,
         ),
     ),
-    (
-        "recursive",
-        "(e) the API refuses recursion",
-        Error("no recursive schema"),
-    ),
-    (
-        "type list",
-        "(b) a list of types is an anyOf",
-        Strict(r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#),
-    ),
-    (
-        "not",
-        "(a) values are written as JSON",
-        Strict(r#"{"type":"string","description":"{not: {\"const\": \"x\"}}"}"#),
-    ),
+    ("recursive", "(e) the API refuses recursion", Error("no recursive schema")),
+    ("type list", "(b) a list of types is an anyOf", Strict(r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#)),
+    ("not", "(a) values are written as JSON", Strict(r#"{"type":"string","description":"{not: {\"const\": \"x\"}}"}"#)),
     (
         "contentEncoding",
         "(a) values are written as JSON",
         Strict(r#"{"type":"string","description":"{contentEncoding: \"base64\"}"}"#),
     ),
-    (
-        "pydantic kitchen sink",
-        "(e) it holds a map and a tuple",
-        Error("no map"),
-    ),
+    ("pydantic kitchen sink", "(e) it holds a map and a tuple", Error("no map")),
     ("pydantic kitchen sink", "(e) it holds a map and a tuple", Error("no map")),
     (
         "pydantic dict root",
@@ -286,11 +262,7 @@ fn check(
     seen: fn(&Compiled) -> Value,
 ) {
     let mut unused: HashSet<&str> = table.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(
-        unused.len(),
-        table.len(),
-        "a case stands twice in the table"
-    );
+    assert_eq!(unused.len(), table.len(), "a case stands twice in the table");
     for (name, input, theirs) in cases {
         let got: Result<Compiled, SchemaError> = compile(&input, dialect);
         let Some((_, why, ours)) = table.iter().find(|(listed, ..)| *listed == name) else {
@@ -321,11 +293,7 @@ fn check(
             (_, got) => panic!("{name}: {got:?}"),
         }
         if let (Strict(text), Some(theirs)) = (ours, theirs) {
-            assert_ne!(
-                *text,
-                theirs.to_string(),
-                "{name} is no difference: take it out of the table"
-            );
+            assert_ne!(*text, theirs.to_string(), "{name} is no difference: take it out of the table");
         }
     }
     assert!(unused.is_empty(), "no such case: {unused:?}");
@@ -335,9 +303,7 @@ fn check(
 fn openai() {
     let mut all = cases("openai/openai_schema_cases.jsonl", "case");
     all.extend(cases("openai/openai_schema_models.jsonl", "call"));
-    check(all, OPENAI, Dialect::OpenAi, |compiled| {
-        compiled.schema.clone()
-    });
+    check(all, OPENAI, Dialect::OpenAi, |compiled| compiled.schema.clone());
 }
 
 /// The SDK wraps no root; we do, and compare what is inside.

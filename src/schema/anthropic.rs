@@ -13,22 +13,9 @@ use serde_json::{Map, Value, json};
 
 type Node = Map<String, Value>;
 
-const FORMATS: [&str; 10] = [
-    "date-time",
-    "time",
-    "date",
-    "duration",
-    "email",
-    "hostname",
-    "uri",
-    "ipv4",
-    "ipv6",
-    "uuid",
-];
-const OBJECTS: merge::Objects = merge::Objects {
-    all_required: false,
-    closed: true,
-};
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
+const OBJECTS: merge::Objects = merge::Objects { all_required: false, closed: true };
 /// Limits of one request over all its schemas (Anthropic's structured outputs guide).
 const MOST_OPTIONAL: usize = 24;
 const MOST_UNIONS: usize = 16;
@@ -36,67 +23,43 @@ const NODE_BUDGET: usize = 20_000;
 
 pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
     let root = refs::with_defs(caller);
-    let references = refs::References::of(&root)
-        .map_err(|e| SchemaError::new(&callers(caller, &e.path), e.message))?;
+    let references = refs::References::of(&root).map_err(|e| SchemaError::new(&callers(caller, &e.path), e.message))?;
     if let Some((place, target)) = references.recursive().next() {
         let message = format!(
             "Anthropic takes no recursive schema, and '#{target}' contains itself: write the levels out or use another provider"
         );
         return Err(SchemaError::new(&callers(caller, place), message));
     }
-    let mut transform = Transform {
-        root: &root,
-        caller,
-        report: Report::new(caller),
-        nodes: 0,
-    };
+    let mut transform = Transform { root: &root, caller, report: Report::new(caller), nodes: 0 };
     let mut schema = transform.schema(&root, "")?;
     refs::follow_any_of(&mut schema);
     refs::References::of(&schema).map_err(|error| {
         SchemaError::new(
             &error.path,
-            format!(
-                "{}; Anthropic's form of the schema has moved it: refer to '$defs'",
-                error.message
-            ),
+            format!("{}; Anthropic's form of the schema has moved it: refer to '$defs'", error.message),
         )
     })?;
     let wrapped = !is_object_root(&schema);
     let schema = if wrapped { wrap(schema) } else { schema };
     count_limits(&schema, &mut transform.report);
-    Ok(Compiled {
-        schema,
-        wrapped,
-        strict: true,
-        unenforced: transform.report.into_entries(),
-    })
+    Ok(Compiled { schema, wrapped, strict: true, unenforced: transform.report.into_entries() })
 }
 
 fn is_object_root(schema: &Value) -> bool {
     let target = match schema.get("$ref").and_then(Value::as_str) {
-        Some(reference) => refs::resolve(schema, reference, "")
-            .ok()
-            .map(|(_, target)| target),
+        Some(reference) => refs::resolve(schema, reference, "").ok().map(|(_, target)| target),
         None => Some(schema),
     };
     target.is_some_and(|t| {
-        t.get("type") == Some(&json!("object"))
-            && t.get("anyOf").is_none()
-            && t.get("allOf").is_none()
+        t.get("type") == Some(&json!("object")) && t.get("anyOf").is_none() && t.get("allOf").is_none()
     })
 }
 
 fn count_limits(schema: &Value, report: &mut Report) {
     let (mut optional, mut unions) = (0, 0);
     refs::walk(schema, "", &mut |_, node| {
-        let required = node
-            .get("required")
-            .and_then(Value::as_array)
-            .map_or(0, Vec::len);
-        let properties = node
-            .get("properties")
-            .and_then(Value::as_object)
-            .map_or(0, Map::len);
+        let required = node.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+        let properties = node.get("properties").and_then(Value::as_object).map_or(0, Map::len);
         optional += properties.saturating_sub(required);
         unions += usize::from(node.contains_key("anyOf"));
     });
@@ -136,10 +99,7 @@ impl Transform<'_> {
     fn schema(&mut self, schema: &Value, path: &str) -> Result<Value, SchemaError> {
         self.nodes += 1;
         if self.nodes > NODE_BUDGET {
-            return self.fail(
-                path,
-                format!("the schema grows beyond {NODE_BUDGET} parts: simplify its definitions"),
-            );
+            return self.fail(path, format!("the schema grows beyond {NODE_BUDGET} parts: simplify its definitions"));
         }
         match schema {
             Value::Object(node) => self.node(node, path).map(Value::Object),
@@ -153,8 +113,7 @@ impl Transform<'_> {
     }
 
     fn unenforced(&mut self, path: &str, keyword: &str, reason: &str) {
-        self.report
-            .add(&callers(self.caller, path), keyword, reason);
+        self.report.add(&callers(self.caller, path), keyword, reason);
     }
 
     fn node(&mut self, node: &Node, path: &str) -> Result<Node, SchemaError> {
@@ -200,12 +159,12 @@ impl Transform<'_> {
         let composed = out.contains_key("anyOf") || out.contains_key("allOf");
         match kind.as_deref() {
             Some("object") if !composed && !literal => self.object(&mut left, path, &mut out)?,
-            None if literal && !composed => keep_or_last(&mut left, &mut out, "format", |v| {
-                FORMATS.iter().any(|f| v == f)
-            }),
-            Some("string") if !composed => keep_or_last(&mut left, &mut out, "format", |v| {
-                FORMATS.iter().any(|f| v == f)
-            }),
+            None if literal && !composed => {
+                keep_or_last(&mut left, &mut out, "format", |v| FORMATS.iter().any(|f| v == f))
+            }
+            Some("string") if !composed => {
+                keep_or_last(&mut left, &mut out, "format", |v| FORMATS.iter().any(|f| v == f))
+            }
             Some("array") if !literal && !composed => self.array(&mut left, path, &mut out)?,
             _ => {}
         }
@@ -214,10 +173,8 @@ impl Transform<'_> {
     }
 
     fn named(&mut self, schemas: &Node, path: &str) -> Result<Value, SchemaError> {
-        let done: Result<Node, SchemaError> = schemas
-            .iter()
-            .map(|(name, schema)| Ok((name.clone(), self.schema(schema, &join(path, name))?)))
-            .collect();
+        let done: Result<Node, SchemaError> =
+            schemas.iter().map(|(name, schema)| Ok((name.clone(), self.schema(schema, &join(path, name))?))).collect();
         done.map(Value::Object)
     }
 
@@ -225,14 +182,10 @@ impl Transform<'_> {
     fn merges(&self, all_of: &Value) -> bool {
         all_of.as_array().into_iter().flatten().any(|branch| {
             branch.as_object().is_some_and(|b| {
-                let object = b
-                    .get("type")
-                    .is_some_and(|kind| keywords::has_type(&json!({}), kind))
+                let object = b.get("type").is_some_and(|kind| keywords::has_type(&json!({}), kind))
                     || implied_type(b) == Some("object");
                 object
-                    || ["$ref", "allOf", "anyOf", "oneOf"]
-                        .iter()
-                        .any(|key| b.contains_key(*key))
+                    || ["$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| b.contains_key(*key))
                     || b.get("type").is_some_and(Value::is_array)
             })
         })
@@ -241,21 +194,12 @@ impl Transform<'_> {
     fn merge_all_of(&mut self, left: Node, path: &str) -> Result<Node, SchemaError> {
         match flatten(self.root, &left) {
             Some((merged, _)) => Ok(merged),
-            None => self.fail(
-                path,
-                "the branches of 'allOf' do not merge into one schema: write it out as one",
-            ),
+            None => self.fail(path, "the branches of 'allOf' do not merge into one schema: write it out as one"),
         }
     }
 
     /// A reference goes alone; a description may stay where the target has none of its own.
-    fn reference(
-        &mut self,
-        reference: &str,
-        node: &Node,
-        path: &str,
-        out: &mut Node,
-    ) -> Result<(), SchemaError> {
+    fn reference(&mut self, reference: &str, node: &Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
         let (_, target) = refs::resolve(self.root, reference, path)?;
         out.insert("$ref".to_owned(), reference.into());
         for (key, value) in node {
@@ -271,9 +215,7 @@ impl Transform<'_> {
     /// Moves scalar `enum` and `const` over. They make `type` superfluous.
     fn literals(&mut self, left: &mut Node, out: &mut Node) -> bool {
         let simple = |key: &str, value: &Value| match key {
-            "enum" => value
-                .as_array()
-                .is_some_and(|list| !list.is_empty() && list.iter().all(is_scalar)),
+            "enum" => value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(is_scalar)),
             _ => is_scalar(value),
         };
         for key in ["enum", "const"] {
@@ -287,16 +229,9 @@ impl Transform<'_> {
     }
 
     fn check_one_of(&mut self, node: &Node, path: &str) {
-        let branches = node
-            .get("oneOf")
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
+        let branches = node.get("oneOf").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         if !merge::exclusive(self.root, branches, OBJECTS) {
-            self.unenforced(
-                path,
-                "oneOf",
-                "sent as 'anyOf': Anthropic does not check that only one branch fits",
-            );
+            self.unenforced(path, "oneOf", "sent as 'anyOf': Anthropic does not check that only one branch fits");
         }
     }
 
@@ -311,33 +246,20 @@ impl Transform<'_> {
         let kind = match left.shift_remove("type") {
             Some(Value::String(kind)) => Some(kind),
             Some(list) if !literal => {
-                self.unenforced(
-                    path,
-                    "type",
-                    &format!("Anthropic takes no list of types beside 'anyOf': {list}"),
-                );
+                self.unenforced(path, "type", &format!("Anthropic takes no list of types beside 'anyOf': {list}"));
                 None
             }
             _ => None,
         };
-        let composition = ["anyOf", "allOf"]
-            .into_iter()
-            .find(|key| left.contains_key(*key));
+        let composition = ["anyOf", "allOf"].into_iter().find(|key| left.contains_key(*key));
         if let Some(key) = composition {
             let Some(Value::Array(branches)) = left.shift_remove(key) else {
                 return Ok(kind);
             };
             let at = join(path, key);
-            let at = if self.root.pointer(&at).is_some() {
-                at
-            } else {
-                join(path, "oneOf")
-            };
-            let done: Result<Vec<Value>, SchemaError> = branches
-                .iter()
-                .enumerate()
-                .map(|(i, b)| self.schema(b, &join(&at, &i.to_string())))
-                .collect();
+            let at = if self.root.pointer(&at).is_some() { at } else { join(path, "oneOf") };
+            let done: Result<Vec<Value>, SchemaError> =
+                branches.iter().enumerate().map(|(i, b)| self.schema(b, &join(&at, &i.to_string()))).collect();
             out.insert(key.to_owned(), done?.into());
             for other in ["oneOf", "allOf"] {
                 if left.shift_remove(other).is_some() {
@@ -365,25 +287,16 @@ impl Transform<'_> {
 
     fn object(&mut self, left: &mut Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
         let listed = left.shift_remove("properties");
-        let empty = listed
-            .as_ref()
-            .and_then(Value::as_object)
-            .is_none_or(Map::is_empty);
+        let empty = listed.as_ref().and_then(Value::as_object).is_none_or(Map::is_empty);
         let open = left.shift_remove("additionalProperties");
         let is_map = match &open {
             Some(Value::Object(_)) => true,
             Some(Value::Bool(true)) => empty,
             _ => {
                 empty
-                    && [
-                        "patternProperties",
-                        "enum",
-                        "const",
-                        "propertyNames",
-                        "minProperties",
-                    ]
-                    .iter()
-                    .any(|k| left.contains_key(*k))
+                    && ["patternProperties", "enum", "const", "propertyNames", "minProperties"]
+                        .iter()
+                        .any(|k| left.contains_key(*k))
             }
         };
         if is_map {
@@ -407,21 +320,14 @@ impl Transform<'_> {
         // A property that must not exist is one that a closed object does not list.
         properties.retain(|_, schema| schema != &Value::Bool(false));
         let required = left.shift_remove("required");
-        let missing = |name: &&Value| {
-            name.as_str()
-                .is_some_and(|name| !properties.contains_key(name))
-        };
-        if let Some(name) = required
-            .as_ref()
-            .and_then(Value::as_array)
-            .and_then(|list| list.iter().find(missing))
-        {
-            return self.fail(path, format!("'required' names {name}, which 'properties' does not describe: describe it there"));
+        let missing = |name: &&Value| name.as_str().is_some_and(|name| !properties.contains_key(name));
+        if let Some(name) = required.as_ref().and_then(Value::as_array).and_then(|list| list.iter().find(missing)) {
+            return self.fail(
+                path,
+                format!("'required' names {name}, which 'properties' does not describe: describe it there"),
+            );
         }
-        out.insert(
-            "properties".to_owned(),
-            self.named(&properties, &join(path, "properties"))?,
-        );
+        out.insert("properties".to_owned(), self.named(&properties, &join(path, "properties"))?);
         out.insert("additionalProperties".to_owned(), Value::Bool(false));
         if let Some(required) = required {
             out.insert("required".to_owned(), required);
@@ -434,16 +340,10 @@ impl Transform<'_> {
 
     fn array(&mut self, left: &mut Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
         if left.contains_key("prefixItems") || left.get("items").is_some_and(Value::is_array) {
-            return self.fail(
-                path,
-                "Anthropic takes no tuple: use an object with a property for each part",
-            );
+            return self.fail(path, "Anthropic takes no tuple: use an object with a property for each part");
         }
         if let Some(items) = left.shift_remove("items") {
-            out.insert(
-                "items".to_owned(),
-                self.schema(&items, &join(path, "items"))?,
-            );
+            out.insert("items".to_owned(), self.schema(&items, &join(path, "items"))?);
         }
         keep_or_last(left, out, "minItems", |v| matches!(v.as_u64(), Some(0 | 1)));
         Ok(())
@@ -454,19 +354,13 @@ impl Transform<'_> {
         if left.is_empty() {
             return;
         }
-        for (key, value) in left
-            .iter()
-            .filter(|(key, value)| asserts(key, value) && !ANNOTATIONS.contains(&key.as_str()))
+        for (key, value) in
+            left.iter().filter(|(key, value)| asserts(key, value) && !ANNOTATIONS.contains(&key.as_str()))
         {
-            let reason = format!(
-                "Anthropic does not enforce '{key}'; {value} is told to the model in the description"
-            );
+            let reason = format!("Anthropic does not enforce '{key}'; {value} is told to the model in the description");
             self.unenforced(path, key, &reason);
         }
-        let left: Vec<(String, Value)> = left
-            .into_iter()
-            .filter(|(key, _)| key != "definitions")
-            .collect();
+        let left: Vec<(String, Value)> = left.into_iter().filter(|(key, _)| key != "definitions").collect();
         if left.is_empty() {
             return;
         }

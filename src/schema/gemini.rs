@@ -36,17 +36,13 @@ const SUPPORTED: [&str; 20] = [
 ];
 /// The string formats of Google's guide; others go to the description.
 pub const FORMATS: [&str; 3] = ["date-time", "date", "time"];
-pub const OBJECTS: merge::Objects = merge::Objects {
-    all_required: false,
-    closed: false,
-};
+pub const OBJECTS: merge::Objects = merge::Objects { all_required: false, closed: false };
 /// Inlining may multiply a schema; past this many nodes references lose their siblings instead.
 pub const NODE_BUDGET: usize = 20_000;
 
 pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
     let root = refs::with_defs(caller);
-    let references = References::of(&root)
-        .map_err(|e| SchemaError::new(&callers(caller, &e.path), e.message))?;
+    let references = References::of(&root).map_err(|e| SchemaError::new(&callers(caller, &e.path), e.message))?;
     for (place, target) in references.recursive() {
         if !refs::inside_property(place) {
             let message = format!(
@@ -55,30 +51,13 @@ pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
             return Err(SchemaError::new(&callers(caller, place), message));
         }
     }
-    let mut writer = Writer {
-        root: &root,
-        caller,
-        references: &references,
-        report: Report::new(caller),
-        nodes: 0,
-    };
+    let mut writer = Writer { root: &root, caller, references: &references, report: Report::new(caller), nodes: 0 };
     let mut schema = writer.schema(&root, "")?;
     refs::follow_any_of(&mut schema);
     References::of(&schema).map_err(|error| {
-        SchemaError::new(
-            "",
-            format!(
-                "{}; Gemini's form of the schema has moved it: refer to '$defs'",
-                error.message
-            ),
-        )
+        SchemaError::new("", format!("{}; Gemini's form of the schema has moved it: refer to '$defs'", error.message))
     })?;
-    Ok(Compiled {
-        schema,
-        wrapped: false,
-        strict: true,
-        unenforced: writer.report.into_entries(),
-    })
+    Ok(Compiled { schema, wrapped: false, strict: true, unenforced: writer.report.into_entries() })
 }
 
 struct Writer<'a> {
@@ -91,8 +70,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn unenforced(&mut self, path: &str, keyword: &str, reason: &str) {
-        self.report
-            .add(&callers(self.caller, path), keyword, reason);
+        self.report.add(&callers(self.caller, path), keyword, reason);
     }
 
     fn schema(&mut self, schema: &Value, path: &str) -> Result<Value, SchemaError> {
@@ -104,10 +82,7 @@ impl Writer<'_> {
         match schema {
             Value::Object(node) => self.node(node, path).map(Value::Object),
             Value::Bool(_) => Ok(schema.clone()),
-            _ => Err(SchemaError::new(
-                &callers(self.caller, path),
-                "a schema must be an object (or true, or false)",
-            )),
+            _ => Err(SchemaError::new(&callers(self.caller, path), "a schema must be an object (or true, or false)")),
         }
     }
 
@@ -126,11 +101,7 @@ impl Writer<'_> {
             node = split_types(&node).unwrap_or(node);
         }
         inclusive_bounds(&mut node, |key| {
-            self.report.add(
-                &callers(self.caller, path),
-                key,
-                "Gemini knows only the inclusive bound",
-            )
+            self.report.add(&callers(self.caller, path), key, "Gemini knows only the inclusive bound")
         });
         tuple_items(&mut node);
         self.relax_required(&mut node, path);
@@ -149,22 +120,11 @@ impl Writer<'_> {
             return node;
         }
         if let Some((merged, followed)) = flatten(self.root, &node) {
-            if self.nodes < NODE_BUDGET
-                && !followed
-                    .iter()
-                    .any(|place| self.references.is_recursive(place))
-            {
-                return merged
-                    .into_iter()
-                    .filter(|(key, _)| key == "description" || !is_annotation(key))
-                    .collect();
+            if self.nodes < NODE_BUDGET && !followed.iter().any(|place| self.references.is_recursive(place)) {
+                return merged.into_iter().filter(|(key, _)| key == "description" || !is_annotation(key)).collect();
             }
         }
-        self.unenforced(
-            path,
-            "allOf",
-            "its branches do not merge into one schema, and Gemini has no 'allOf'",
-        );
+        self.unenforced(path, "allOf", "its branches do not merge into one schema, and Gemini has no 'allOf'");
         let mut rest = node;
         rest.shift_remove("allOf");
         rest
@@ -182,65 +142,34 @@ impl Writer<'_> {
         if self.nodes < NODE_BUDGET && !self.references.is_recursive(&pointer) {
             let mut own = node.clone();
             own.shift_remove("$ref");
-            if let Some(merged) = target
-                .as_object()
-                .and_then(|target| conjunction(&own, target))
-            {
-                let merged = merged
-                    .into_iter()
-                    .filter(|(key, _)| key == "description" || !is_annotation(key))
-                    .collect();
+            if let Some(merged) = target.as_object().and_then(|target| conjunction(&own, target)) {
+                let merged =
+                    merged.into_iter().filter(|(key, _)| key == "description" || !is_annotation(key)).collect();
                 return self.beside_reference(merged, path);
             }
         }
-        for (key, value) in node
-            .iter()
-            .filter(|(key, value)| !key.starts_with('$') && asserts(key, value))
-        {
-            self.unenforced(
-                path,
-                key,
-                &format!("Gemini takes no keyword beside '$ref', so {value} is left out"),
-            );
+        for (key, value) in node.iter().filter(|(key, value)| !key.starts_with('$') && asserts(key, value)) {
+            self.unenforced(path, key, &format!("Gemini takes no keyword beside '$ref', so {value} is left out"));
         }
-        Ok(node
-            .into_iter()
-            .filter(|(key, _)| key.starts_with('$'))
-            .collect())
+        Ok(node.into_iter().filter(|(key, _)| key.starts_with('$')).collect())
     }
 
     fn any_of_one_of(&mut self, mut node: Node, path: &str) -> Node {
-        let branches = node
-            .get("oneOf")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
+        let branches = node.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
         if node.contains_key("anyOf") {
-            self.unenforced(
-                path,
-                "oneOf",
-                "Gemini reads 'oneOf' as 'anyOf', and there is one already",
-            );
+            self.unenforced(path, "oneOf", "Gemini reads 'oneOf' as 'anyOf', and there is one already");
             node.shift_remove("oneOf");
             return node;
         }
         if !merge::exclusive(self.root, &branches, OBJECTS) {
-            self.unenforced(
-                path,
-                "oneOf",
-                "sent as 'anyOf': Gemini does not check that only one branch fits",
-            );
+            self.unenforced(path, "oneOf", "sent as 'anyOf': Gemini does not check that only one branch fits");
         }
         refs::renamed(&node, "oneOf", "anyOf")
     }
 
     /// `enum` takes strings and numbers. Other values become types, and branches where they are mixed.
     fn literals(&mut self, node: &mut Node, path: &str, hints: &mut Vec<(String, Value)>) {
-        let key = if node.contains_key("const") {
-            "const"
-        } else {
-            "enum"
-        };
+        let key = if node.contains_key("const") { "const" } else { "enum" };
         let values = match node.get(key) {
             Some(Value::Array(values)) if key == "enum" => values.clone(),
             Some(value) if key == "const" => vec![value.clone()],
@@ -249,14 +178,10 @@ impl Writer<'_> {
         let listed = node.get("type").cloned();
         let also = node.get("enum").and_then(Value::as_array).cloned();
         let fits = |v: &Value| {
-            listed.as_ref().is_none_or(|t| keywords::has_type(v, t))
-                && also.as_ref().is_none_or(|all| all.contains(v))
+            listed.as_ref().is_none_or(|t| keywords::has_type(v, t)) && also.as_ref().is_none_or(|all| all.contains(v))
         };
         let values: Vec<Value> = values.into_iter().filter(fits).collect();
-        if values.is_empty()
-            || values.iter().any(|v| v.is_array() || v.is_object())
-            || node.contains_key("anyOf")
-        {
+        if values.is_empty() || values.iter().any(|v| v.is_array() || v.is_object()) || node.contains_key("anyOf") {
             self.unenforced(path, key, "Gemini's 'enum' takes strings and numbers");
             for key in ["const", "enum"] {
                 hints.extend(node.shift_remove(key).map(|value| (key.to_owned(), value)));
@@ -264,23 +189,11 @@ impl Writer<'_> {
             return;
         }
         let mut branches: Vec<Node> = Vec::new();
-        let of = |wanted: fn(&Value) -> bool| -> Vec<Value> {
-            values.iter().filter(|v| wanted(v)).cloned().collect()
-        };
+        let of = |wanted: fn(&Value) -> bool| -> Vec<Value> { values.iter().filter(|v| wanted(v)).cloned().collect() };
         let numbers = of(Value::is_number);
-        for chosen in [of(Value::is_string), numbers]
-            .into_iter()
-            .filter(|chosen| !chosen.is_empty())
-        {
-            let kind = if chosen.iter().any(|v| type_of(v) == "number") {
-                "number"
-            } else {
-                type_of(&chosen[0])
-            };
-            branches.push(Node::from_iter([
-                ("type".to_owned(), kind.into()),
-                ("enum".to_owned(), chosen.into()),
-            ]));
+        for chosen in [of(Value::is_string), numbers].into_iter().filter(|chosen| !chosen.is_empty()) {
+            let kind = if chosen.iter().any(|v| type_of(v) == "number") { "number" } else { type_of(&chosen[0]) };
+            branches.push(Node::from_iter([("type".to_owned(), kind.into()), ("enum".to_owned(), chosen.into())]));
         }
         for kind in ["boolean", "null"] {
             let chosen = values.iter().filter(|v| type_of(v) == kind).count();
@@ -288,28 +201,17 @@ impl Writer<'_> {
                 branches.push(Node::from_iter([("type".to_owned(), kind.into())]));
             }
             if kind == "boolean" && chosen == 1 {
-                self.unenforced(
-                    path,
-                    key,
-                    "Gemini's 'enum' takes strings and numbers, so either boolean may come",
-                );
+                self.unenforced(path, key, "Gemini's 'enum' takes strings and numbers, so either boolean may come");
             }
         }
-        let at = if node.contains_key("type") {
-            "type"
-        } else {
-            key
-        };
+        let at = if node.contains_key("type") { "type" } else { key };
         let one = branches.len() == 1;
         let mut out = Node::new();
         for (name, value) in std::mem::take(node) {
             match (name == at, one) {
                 (true, true) => out.extend(branches[0].clone()),
                 (true, false) => {
-                    out.insert(
-                        "anyOf".to_owned(),
-                        branches.iter().cloned().map(Value::Object).collect(),
-                    );
+                    out.insert("anyOf".to_owned(), branches.iter().cloned().map(Value::Object).collect());
                 }
                 _ if name == "type" || name == "enum" || name == "const" => {}
                 _ => {
@@ -326,17 +228,14 @@ impl Writer<'_> {
         };
         let properties = node.get("properties").and_then(Value::as_object);
         let recursive = |name: &Value| {
-            let schema = properties
-                .zip(name.as_str())
-                .and_then(|(properties, name)| properties.get(name));
+            let schema = properties.zip(name.as_str()).and_then(|(properties, name)| properties.get(name));
             schema.is_some_and(|schema| self.leads_back(schema, path))
         };
         let (relaxed, kept): (Vec<Value>, Vec<Value>) = required.into_iter().partition(recursive);
         if !relaxed.is_empty() {
             let names = Value::from(relaxed.clone());
-            let reason = format!(
-                "{names}: recursive, which Gemini takes only in optional properties, so they may be missing"
-            );
+            let reason =
+                format!("{names}: recursive, which Gemini takes only in optional properties, so they may be missing");
             self.unenforced(path, "required", &reason);
         }
         if kept.is_empty() && !relaxed.is_empty() {
@@ -417,9 +316,7 @@ impl Writer<'_> {
 /// Whether `type` lists more than one type beside null, which Gemini's lists do not.
 fn several_types(node: &Node) -> bool {
     let kinds = node.get("type").and_then(Value::as_array);
-    kinds.is_some_and(|kinds| {
-        kinds.len() == 1 || kinds.iter().filter(|kind| *kind != "null").count() > 1
-    })
+    kinds.is_some_and(|kinds| kinds.len() == 1 || kinds.iter().filter(|kind| *kind != "null").count() > 1)
 }
 
 /// Tuples in the words of older drafts, in those of 2020-12.
@@ -436,22 +333,12 @@ fn tuple_items(node: &mut Node) {
 /// `exclusiveMinimum: n` as `minimum`: `n + 1` for integers, `n` for numbers, which `inexact` is told of. The narrower of
 /// two bounds stays.
 pub fn inclusive_bounds(node: &mut Node, mut inexact: impl FnMut(&str)) {
-    let kind = node
-        .get("type")
-        .and_then(Value::as_str)
-        .or_else(|| implied_type(node))
-        .map(str::to_owned);
-    for (exclusive, inclusive, step) in [
-        ("exclusiveMinimum", "minimum", 1),
-        ("exclusiveMaximum", "maximum", -1),
-    ] {
+    let kind = node.get("type").and_then(Value::as_str).or_else(|| implied_type(node)).map(str::to_owned);
+    for (exclusive, inclusive, step) in [("exclusiveMinimum", "minimum", 1), ("exclusiveMaximum", "maximum", -1)] {
         let Some(Value::Number(bound)) = node.get(exclusive).cloned() else {
             continue;
         };
-        let whole = bound
-            .as_i64()
-            .and_then(|n| n.checked_add(step))
-            .filter(|_| kind.as_deref() == Some("integer"));
+        let whole = bound.as_i64().and_then(|n| n.checked_add(step)).filter(|_| kind.as_deref() == Some("integer"));
         let moved = match whole {
             Some(n) => json!(n),
             None => {

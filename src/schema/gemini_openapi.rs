@@ -36,18 +36,9 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
             format!("responseSchema takes no recursion, and '#{target}' contains itself"),
         ));
     }
-    let mut writer = Writer {
-        root,
-        report: Report::new(root),
-        nodes: 0,
-    };
+    let mut writer = Writer { root, report: Report::new(root), nodes: 0 };
     let schema = writer.schema(root, "")?;
-    Ok(Compiled {
-        schema,
-        wrapped: false,
-        strict: true,
-        unenforced: writer.report.into_entries(),
-    })
+    Ok(Compiled { schema, wrapped: false, strict: true, unenforced: writer.report.into_entries() })
 }
 
 struct Writer<'a> {
@@ -57,10 +48,7 @@ struct Writer<'a> {
 }
 
 fn fail<T>(path: &str, what: &str) -> Result<T, SchemaError> {
-    Err(SchemaError::new(
-        path,
-        format!("Gemini's responseSchema has no words for {what}: use responseJsonSchema"),
-    ))
+    Err(SchemaError::new(path, format!("Gemini's responseSchema has no words for {what}: use responseJsonSchema")))
 }
 
 impl Writer<'_> {
@@ -81,17 +69,9 @@ impl Writer<'_> {
 
     fn node(&mut self, mut node: Node, path: &str) -> Result<Node, SchemaError> {
         if node.contains_key("oneOf") && !node.contains_key("anyOf") {
-            let branches = node
-                .get("oneOf")
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default();
+            let branches = node.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
             if !merge::exclusive(self.root, &branches, OBJECTS) {
-                self.report.add(
-                    path,
-                    "oneOf",
-                    "sent as 'anyOf': Gemini does not check that only one branch fits",
-                );
+                self.report.add(path, "oneOf", "sent as 'anyOf': Gemini does not check that only one branch fits");
             }
             node = refs::renamed(&node, "oneOf", "anyOf");
         }
@@ -108,10 +88,7 @@ impl Writer<'_> {
             return fail(path, "a list of types beside 'anyOf'");
         }
         let (mut node, branches) = self.alternatives(node, path, &mut nullable)?;
-        inclusive_bounds(&mut node, |key| {
-            self.report
-                .add(path, key, "responseSchema knows only the inclusive bound")
-        });
+        inclusive_bounds(&mut node, |key| self.report.add(path, key, "responseSchema knows only the inclusive bound"));
         let mut out = Node::new();
         if nullable {
             out.insert("nullable".to_owned(), true.into());
@@ -155,9 +132,10 @@ impl Writer<'_> {
             let done = self.alternatives_again(merged, at, nullable)?;
             return Ok(done);
         }
-        if node.iter().any(|(key, value)| {
-            key != "type" && key != "$defs" && key != "definitions" && asserts(key, value)
-        }) {
+        if node
+            .iter()
+            .any(|(key, value)| key != "type" && key != "$defs" && key != "definitions" && asserts(key, value))
+        {
             return fail(path, "constraints beside 'anyOf'");
         }
         node.shift_remove("type");
@@ -165,10 +143,8 @@ impl Writer<'_> {
             node.insert("type".to_owned(), "null".into());
             return Ok((node, None));
         }
-        let done: Result<Vec<Value>, SchemaError> = kept
-            .into_iter()
-            .map(|(at, branch)| self.schema(&branch.into(), &at))
-            .collect();
+        let done: Result<Vec<Value>, SchemaError> =
+            kept.into_iter().map(|(at, branch)| self.schema(&branch.into(), &at)).collect();
         Ok((node, Some(done?)))
     }
 
@@ -188,10 +164,7 @@ impl Writer<'_> {
     }
 
     fn typed(&mut self, node: &Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
-        let kind = node
-            .get("type")
-            .and_then(Value::as_str)
-            .or_else(|| implied_type(node));
+        let kind = node.get("type").and_then(Value::as_str).or_else(|| implied_type(node));
         let Some(kind) = kind else {
             return fail(path, "a schema that allows anything");
         };
@@ -202,9 +175,7 @@ impl Writer<'_> {
         match kind {
             "object" => self.object(node, path, out),
             "array" => {
-                if node.contains_key("prefixItems")
-                    || node.get("items").is_some_and(Value::is_array)
-                {
+                if node.contains_key("prefixItems") || node.get("items").is_some_and(Value::is_array) {
                     return fail(path, "a tuple");
                 }
                 let Some(items) = node.get("items") else {
@@ -221,11 +192,7 @@ impl Writer<'_> {
     fn object(&mut self, node: &Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
         match node.get("additionalProperties") {
             Some(Value::Bool(false)) => {
-                self.report.add(
-                    path,
-                    "additionalProperties",
-                    "responseSchema cannot close an object",
-                );
+                self.report.add(path, "additionalProperties", "responseSchema cannot close an object");
             }
             Some(_) => return fail(path, "'additionalProperties'"),
             None => {}
@@ -233,26 +200,13 @@ impl Writer<'_> {
         if node.contains_key("patternProperties") {
             return fail(path, "'patternProperties'");
         }
-        let properties = node
-            .get("properties")
-            .and_then(Value::as_object)
-            .filter(|p| !p.is_empty());
+        let properties = node.get("properties").and_then(Value::as_object).filter(|p| !p.is_empty());
         let Some(properties) = properties else {
             return fail(path, "an object without 'properties'");
         };
-        let listed = |name: &Value| {
-            name.as_str()
-                .is_some_and(|name| properties.contains_key(name))
-        };
-        if let Some(name) = node
-            .get("required")
-            .and_then(Value::as_array)
-            .and_then(|r| r.iter().find(|n| !listed(n)))
-        {
-            return fail(
-                path,
-                &format!("{name} in 'required', which 'properties' does not describe"),
-            );
+        let listed = |name: &Value| name.as_str().is_some_and(|name| properties.contains_key(name));
+        if let Some(name) = node.get("required").and_then(Value::as_array).and_then(|r| r.iter().find(|n| !listed(n))) {
+            return fail(path, &format!("{name} in 'required', which 'properties' does not describe"));
         }
         let at = join(path, "properties");
         let mut done = Node::new();
@@ -261,10 +215,7 @@ impl Writer<'_> {
         }
         if done.len() > 1 {
             // Without it the answer's keys come in the order of the alphabet.
-            out.insert(
-                "propertyOrdering".to_owned(),
-                done.keys().map(|k| Value::from(k.as_str())).collect(),
-            );
+            out.insert("propertyOrdering".to_owned(), done.keys().map(|k| Value::from(k.as_str())).collect());
         }
         out.insert("properties".to_owned(), done.into());
         Ok(())
@@ -283,15 +234,11 @@ impl Writer<'_> {
         ];
         let mut hints = Vec::new();
         for (key, value) in node {
-            let known = FIELDS.contains(&key.as_str())
-                || (key == "format" && FORMATS.iter().any(|f| &value == f));
+            let known = FIELDS.contains(&key.as_str()) || (key == "format" && FORMATS.iter().any(|f| &value == f));
             if known {
                 out.insert(key, value);
-            } else if asserts(&key, &value) && !DONE.contains(&key.as_str()) && !is_annotation(&key)
-            {
-                let reason = format!(
-                    "Gemini does not enforce '{key}'; it is told to the model in the description"
-                );
+            } else if asserts(&key, &value) && !DONE.contains(&key.as_str()) && !is_annotation(&key) {
+                let reason = format!("Gemini does not enforce '{key}'; it is told to the model in the description");
                 self.report.add(path, &key, reason);
                 hints.push((key, value));
             }

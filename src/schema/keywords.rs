@@ -4,9 +4,7 @@ use super::SchemaError;
 use super::refs::join;
 use serde_json::{Map, Value};
 
-const TYPES: [&str; 7] = [
-    "string", "number", "integer", "boolean", "object", "array", "null",
-];
+const TYPES: [&str; 7] = ["string", "number", "integer", "boolean", "object", "array", "null"];
 
 /// Keywords that describe and never decide whether a value is valid.
 pub const ANNOTATIONS: [&str; 12] = [
@@ -33,12 +31,7 @@ pub fn is_annotation(key: &str) -> bool {
 /// # Errors
 /// Names the keyword.
 pub fn check_keywords(node: &Map<String, Value>, path: &str) -> Result<(), SchemaError> {
-    let wrong = |key: &str, want: &str| {
-        Err(SchemaError::new(
-            &join(path, key),
-            format!("'{key}' must be {want}"),
-        ))
-    };
+    let wrong = |key: &str, want: &str| Err(SchemaError::new(&join(path, key), format!("'{key}' must be {want}")));
     for (key, value) in node {
         match key.as_str() {
             "properties" | "$defs" | "definitions" if !value.is_object() => {
@@ -48,27 +41,13 @@ pub fn check_keywords(node: &Map<String, Value>, path: &str) -> Result<(), Schem
                 return wrong(key, "a list of at least one schema");
             }
             "enum" if !value.is_array() => return wrong(key, "a list of values"),
-            "required"
-                if !value
-                    .as_array()
-                    .is_some_and(|list| list.iter().all(Value::is_string)) =>
-            {
+            "required" if !value.as_array().is_some_and(|list| list.iter().all(Value::is_string)) => {
                 return wrong(key, "a list of property names");
             }
             "type" => {
                 let known = |t: &Value| TYPES.iter().any(|known| t == known);
-                if !(known(value)
-                    || value
-                        .as_array()
-                        .is_some_and(|list| !list.is_empty() && list.iter().all(known)))
-                {
-                    return wrong(
-                        key,
-                        &format!(
-                            "one of {} or a list of these, not {value}",
-                            TYPES.join(", ")
-                        ),
-                    );
+                if !(known(value) || value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(known))) {
+                    return wrong(key, &format!("one of {} or a list of these, not {value}", TYPES.join(", ")));
                 }
             }
             _ => {}
@@ -80,13 +59,7 @@ pub fn check_keywords(node: &Map<String, Value>, path: &str) -> Result<(), Schem
 /// The types that a `type` keyword lists.
 pub fn types(value: &Value) -> impl Iterator<Item = &str> {
     let one = value.as_str().into_iter();
-    one.chain(
-        value
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str),
-    )
+    one.chain(value.as_array().into_iter().flatten().filter_map(Value::as_str))
 }
 
 /// The JSON Schema type of a value.
@@ -116,38 +89,13 @@ pub fn has_type(value: &Value, kind: &Value) -> bool {
 /// bind other values, so this narrows. `None` for a node that allows anything.
 pub fn implied_type(node: &Map<String, Value>) -> Option<&'static str> {
     let any = |keys: &[&str]| keys.iter().any(|k| node.contains_key(*k));
-    if any(&[
-        "properties",
-        "additionalProperties",
-        "patternProperties",
-        "required",
-        "propertyNames",
-    ]) {
+    if any(&["properties", "additionalProperties", "patternProperties", "required", "propertyNames"]) {
         Some("object")
-    } else if any(&[
-        "items",
-        "prefixItems",
-        "minItems",
-        "maxItems",
-        "uniqueItems",
-        "contains",
-    ]) {
+    } else if any(&["items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"]) {
         Some("array")
-    } else if any(&[
-        "pattern",
-        "format",
-        "minLength",
-        "maxLength",
-        "contentEncoding",
-    ]) {
+    } else if any(&["pattern", "format", "minLength", "maxLength", "contentEncoding"]) {
         Some("string")
-    } else if any(&[
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-    ]) {
+    } else if any(&["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"]) {
         Some("number")
     } else {
         None
@@ -166,22 +114,10 @@ pub fn allows(node: &Map<String, Value>, kind: &str) -> bool {
 /// The keywords that bind only values of one type.
 fn keywords_of(kind: &str) -> &'static [&'static str] {
     match kind {
-        "string" => &[
-            "pattern",
-            "format",
-            "minLength",
-            "maxLength",
-            "contentEncoding",
-            "contentMediaType",
-            "contentSchema",
-        ],
-        "number" | "integer" => &[
-            "minimum",
-            "maximum",
-            "exclusiveMinimum",
-            "exclusiveMaximum",
-            "multipleOf",
-        ],
+        "string" => {
+            &["pattern", "format", "minLength", "maxLength", "contentEncoding", "contentMediaType", "contentSchema"]
+        }
+        "number" | "integer" => &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
         "array" => &[
             "items",
             "prefixItems",
@@ -214,12 +150,7 @@ fn keywords_of(kind: &str) -> &'static [&'static str] {
 /// `type: [a, b]` as `anyOf`, each branch with the keywords of its type; the rest stays beside it. `None` if the node has
 /// no such list, or an `anyOf` of its own. A list of one type becomes that type.
 pub fn split_types(node: &Map<String, Value>) -> Option<Map<String, Value>> {
-    let kinds: Vec<&str> = node
-        .get("type")?
-        .as_array()?
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let kinds: Vec<&str> = node.get("type")?.as_array()?.iter().filter_map(Value::as_str).collect();
     if let [only] = kinds[..] {
         let mut node = node.clone();
         node.insert("type".to_owned(), only.into());
@@ -230,9 +161,7 @@ pub fn split_types(node: &Map<String, Value>) -> Option<Map<String, Value>> {
     }
     let branch = |kind: &&str| {
         let mut branch = Map::from_iter([("type".to_owned(), Value::from(*kind))]);
-        let own = node
-            .iter()
-            .filter(|(key, _)| keywords_of(kind).contains(&key.as_str()));
+        let own = node.iter().filter(|(key, _)| keywords_of(kind).contains(&key.as_str()));
         branch.extend(own.map(|(key, value)| (key.clone(), value.clone())));
         Value::Object(branch)
     };

@@ -25,10 +25,7 @@ pub fn conjunction(a: &Map<String, Value>, b: &Map<String, Value>) -> Option<Map
 /// What `a` says of properties that it does not list must not touch those that `b` lists.
 fn openness_agrees(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
     let names = |node: &Map<String, Value>| -> Vec<String> {
-        node.get("properties")
-            .and_then(Value::as_object)
-            .map(|p| p.keys().cloned().collect())
-            .unwrap_or_default()
+        node.get("properties").and_then(Value::as_object).map(|p| p.keys().cloned().collect()).unwrap_or_default()
     };
     let listed = names(a);
     let foreign = names(b).iter().any(|name| !listed.contains(name));
@@ -40,12 +37,7 @@ fn combine(key: &str, a: &Value, b: &Value) -> Option<Value> {
     match key {
         "required" => {
             let mut all = a.as_array()?.clone();
-            all.extend(
-                b.as_array()?
-                    .iter()
-                    .filter(|name| !a.as_array().is_some_and(|a| a.contains(name)))
-                    .cloned(),
-            );
+            all.extend(b.as_array()?.iter().filter(|name| !a.as_array().is_some_and(|a| a.contains(name))).cloned());
             Some(all.into())
         }
         "properties" | "$defs" | "definitions" => {
@@ -63,10 +55,8 @@ fn combine(key: &str, a: &Value, b: &Value) -> Option<Value> {
             Some(all.into())
         }
         "type" => {
-            let both: Vec<Value> = types(a)
-                .filter_map(|x| types(b).find_map(|y| narrower(x, y)))
-                .map(Value::from)
-                .collect();
+            let both: Vec<Value> =
+                types(a).filter_map(|x| types(b).find_map(|y| narrower(x, y))).map(Value::from).collect();
             match both.len() {
                 0 => None,
                 1 => both.into_iter().next(),
@@ -75,27 +65,14 @@ fn combine(key: &str, a: &Value, b: &Value) -> Option<Value> {
         }
         "enum" => {
             let b = b.as_array()?;
-            let both: Vec<Value> = a
-                .as_array()?
-                .iter()
-                .filter(|v| b.contains(v))
-                .cloned()
-                .collect();
+            let both: Vec<Value> = a.as_array()?.iter().filter(|v| b.contains(v)).cloned().collect();
             (!both.is_empty()).then(|| both.into())
         }
         "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties" => {
-            Some(if a.as_f64()? >= b.as_f64()? {
-                a.clone()
-            } else {
-                b.clone()
-            })
+            Some(if a.as_f64()? >= b.as_f64()? { a.clone() } else { b.clone() })
         }
         "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties" => {
-            Some(if a.as_f64()? <= b.as_f64()? {
-                a.clone()
-            } else {
-                b.clone()
-            })
+            Some(if a.as_f64()? <= b.as_f64()? { a.clone() } else { b.clone() })
         }
         "uniqueItems" => Some((a == &Value::Bool(true) || b == &Value::Bool(true)).into()),
         "additionalProperties" | "unevaluatedProperties" => match (a, b) {
@@ -116,10 +93,7 @@ fn narrower<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
 
 /// `node` with its reference and all its `allOf` branches merged in, still as the caller wrote them, and the places whose
 /// content came in. `None` where [`conjunction`] gives up or the references do not end.
-pub fn flatten(
-    root: &Value,
-    node: &Map<String, Value>,
-) -> Option<(Map<String, Value>, Vec<String>)> {
+pub fn flatten(root: &Value, node: &Map<String, Value>) -> Option<(Map<String, Value>, Vec<String>)> {
     let mut followed = Vec::new();
     let merged = flatten_within(root, node, 16, &mut followed)?;
     Some((merged, followed))
@@ -142,19 +116,10 @@ fn flatten_within(
         if followed.len() > 256 {
             return None;
         }
-        merged = conjunction(
-            &merged,
-            &flatten_within(root, target.as_object()?, depth, followed)?,
-        )?;
+        merged = conjunction(&merged, &flatten_within(root, target.as_object()?, depth, followed)?)?;
     }
-    for branch in branches
-        .iter()
-        .flat_map(|b| b.as_array().into_iter().flatten())
-    {
-        merged = conjunction(
-            &merged,
-            &flatten_within(root, branch.as_object()?, depth, followed)?,
-        )?;
+    for branch in branches.iter().flat_map(|b| b.as_array().into_iter().flatten()) {
+        merged = conjunction(&merged, &flatten_within(root, branch.as_object()?, depth, followed)?)?;
     }
     Some(merged)
 }
@@ -170,19 +135,12 @@ pub struct Objects {
 
 /// Whether an answer to one of `branches` can never fit another one too, so that "any of" says the same as "one of".
 pub fn exclusive(root: &Value, branches: &[Value], objects: Objects) -> bool {
-    let flat: Option<Vec<_>> = branches
-        .iter()
-        .map(|b| Some(flatten(root, b.as_object()?)?.0))
-        .collect();
+    let flat: Option<Vec<_>> = branches.iter().map(|b| Some(flatten(root, b.as_object()?)?.0)).collect();
     let Some(flat) = flat else { return false };
-    let pairs = flat
-        .iter()
-        .enumerate()
-        .flat_map(|(i, a)| flat[..i].iter().map(move |b| (a, b)));
-    pairs.into_iter().all(|(a, b)| {
-        differ(a, b)
-            .unwrap_or_else(|| object_misfits(a, b, objects) && object_misfits(b, a, objects))
-    })
+    let pairs = flat.iter().enumerate().flat_map(|(i, a)| flat[..i].iter().map(move |b| (a, b)));
+    pairs
+        .into_iter()
+        .all(|(a, b)| differ(a, b).unwrap_or_else(|| object_misfits(a, b, objects) && object_misfits(b, a, objects)))
 }
 
 /// Whether two nodes differ in their values or types; `None` if that tells nothing, as both want objects.
@@ -202,16 +160,10 @@ fn differ(a: &Map<String, Value>, b: &Map<String, Value>) -> Option<bool> {
 /// `other` requires cannot be there.
 fn object_misfits(sent: &Map<String, Value>, other: &Map<String, Value>, objects: Objects) -> bool {
     let requires = |node: &Map<String, Value>, name: &str| {
-        node.get("required")
-            .and_then(Value::as_array)
-            .is_some_and(|list| list.iter().any(|v| v == name))
+        node.get("required").and_then(Value::as_array).is_some_and(|list| list.iter().any(|v| v == name))
     };
-    let properties = |node: &Map<String, Value>| {
-        node.get("properties")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default()
-    };
+    let properties =
+        |node: &Map<String, Value>| node.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let (ours, theirs) = (properties(sent), properties(other));
     let mut names = theirs.keys().chain(ours.keys());
     names.any(|name| {
@@ -243,22 +195,16 @@ fn possible_types(node: &Map<String, Value>) -> Vec<String> {
 /// nothing that fits both. `None` where they do not merge.
 pub fn distribute(root: &Value, node: &Map<String, Value>) -> Option<Map<String, Value>> {
     let aside = |key: &str| is_annotation(key) || matches!(key, "$defs" | "definitions" | "anyOf");
-    let base: Map<String, Value> = node
-        .iter()
-        .filter(|(key, _)| !aside(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let base: Map<String, Value> =
+        node.iter().filter(|(key, _)| !aside(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
     let branches: Option<Vec<Value>> = node
         .get("anyOf")?
         .as_array()?
         .iter()
         .map(|branch| Some(conjunction(&base, &flatten(root, branch.as_object()?)?.0)?.into()))
         .collect();
-    let mut spread: Map<String, Value> = node
-        .iter()
-        .filter(|(key, _)| aside(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let mut spread: Map<String, Value> =
+        node.iter().filter(|(key, _)| aside(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
     spread.insert("anyOf".to_owned(), branches?.into());
     Some(spread)
 }

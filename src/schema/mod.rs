@@ -75,20 +75,13 @@ pub struct SchemaError {
 
 impl SchemaError {
     pub(crate) fn new(path: &str, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            message: message.into(),
-        }
+        Self { path: path.to_owned(), message: message.into() }
     }
 }
 
 impl fmt::Display for SchemaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.path.is_empty() {
-            "its root"
-        } else {
-            &self.path
-        };
+        let place = if self.path.is_empty() { "its root" } else { &self.path };
         write!(f, "schema, at {place}: {}", self.message)
     }
 }
@@ -103,10 +96,7 @@ impl std::error::Error for SchemaError {}
 pub fn compile(schema: &Value, dialect: Dialect) -> Result<Compiled, SchemaError> {
     refs::check_depth(schema)?;
     if schema == &Value::Bool(false) {
-        return Err(SchemaError::new(
-            "",
-            "the schema 'false' fits no answer at all: give it a type",
-        ));
+        return Err(SchemaError::new("", "the schema 'false' fits no answer at all: give it a type"));
     }
     match dialect {
         Dialect::OpenAi => openai::compile(schema),
@@ -129,16 +119,8 @@ pub fn compile_loosely(schema: &Value, dialect: Dialect) -> Result<Compiled, Sch
 /// A name that providers accept: `^[a-zA-Z0-9_-]{1,64}$` (OpenAI's rule for `text.format.name`, Anthropic's for tools).
 pub fn sanitize_name(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let clean: String = name
-        .chars()
-        .take(64)
-        .map(|c| if allowed(c) { c } else { '_' })
-        .collect();
-    if clean.is_empty() {
-        "response".to_owned()
-    } else {
-        clean
-    }
+    let clean: String = name.chars().take(64).map(|c| if allowed(c) { c } else { '_' }).collect();
+    if clean.is_empty() { "response".to_owned() } else { clean }
 }
 
 /// The JSON text of `"value"` in the answer to a wrapped schema, exactly as the model wrote it.
@@ -149,9 +131,9 @@ pub fn unwrap_text(text: &str) -> Option<&str> {
         #[serde(borrow)]
         value: &'a RawValue,
     }
-    serde_json::from_str::<Wrapped>(text)
-        .ok()
-        .map(|wrapped| wrapped.value.get())
+    // Serde would read a list as the fields of a struct, too.
+    let object = Some(text).filter(|text| text.trim_start().starts_with('{'))?;
+    serde_json::from_str::<Wrapped>(object).ok().map(|wrapped| wrapped.value.get())
 }
 
 /// Puts a schema that is no object into one: `{"value": ...}`. Its definitions move to the new root; a schema that refers
@@ -165,8 +147,7 @@ fn wrap(mut schema: Value) -> Value {
             }
         }
     }
-    let in_definitions =
-        |text: &str| text.starts_with("#/$defs/") || text.starts_with("#/definitions/");
+    let in_definitions = |text: &str| text.starts_with("#/$defs/") || text.starts_with("#/definitions/");
     let mut inward = false;
     let mut notice = |_: &str, node: &serde_json::Map<String, Value>| {
         inward |= matches!(node.get("$ref"), Some(Value::String(text)) if !in_definitions(text));
@@ -174,11 +155,7 @@ fn wrap(mut schema: Value) -> Value {
     refs::walk(&schema, "", &mut notice);
     refs::walk(&Value::Object(moved.clone()), "", &mut notice);
     if inward {
-        let taken = moved
-            .get("$defs")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default();
+        let taken = moved.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
         let name = std::iter::successors(Some("Root".to_owned()), |n| Some(format!("{n}_")))
             .find(|name| !taken.contains_key(name))
             .unwrap_or_default();

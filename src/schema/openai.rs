@@ -6,6 +6,7 @@
 
 use super::openai_strict::{Strict, loose_reason};
 use super::refs;
+use super::report::Report;
 use super::{Compiled, SchemaError, wrap};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
@@ -22,40 +23,22 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
     refs::walk(&schema, "", &mut |path, node| {
         if let Some(Value::String(text)) = node.get("$ref") {
             if refs::lookup(&schema, text).is_none() {
-                strict.blockers.add(
-                    path,
-                    "$ref",
-                    loose_reason("it refers to a place that strict mode rewrites"),
-                );
+                strict.blockers.add(path, "$ref", loose_reason("it refers to a place that strict mode rewrites"));
             }
         }
     });
     if !has_finite_answer(&schema) {
-        strict.block(
-            "",
-            "required",
-            "it contains itself, and with every property required no answer would ever end",
-        );
+        strict.block("", "required", "it contains itself, and with every property required no answer would ever end");
     }
     if !strict.blockers.is_empty() {
         let (schema, wrapped) = loose(root)?;
-        return Ok(Compiled {
-            schema,
-            wrapped,
-            strict: false,
-            unenforced: strict.blockers.into_entries(),
-        });
+        return Ok(Compiled { schema, wrapped, strict: false, unenforced: strict.blockers.into_entries() });
     }
     // A definition that is nothing but `allOf` of itself has become a reference to itself.
     refs::References::of(&schema)?;
     let wrapped = !is_object_root(&schema);
     let schema = if wrapped { wrap(schema) } else { schema };
-    Ok(Compiled {
-        schema,
-        wrapped,
-        strict: true,
-        unenforced: strict.dropped.into_entries(),
-    })
+    Ok(Compiled { schema, wrapped, strict: true, unenforced: strict.dropped.into_entries() })
 }
 
 /// `oneOf` is sent as `anyOf`, which leaves no place for a second one.
@@ -69,7 +52,8 @@ fn refuse_double_choice(root: &Value) -> Result<(), SchemaError> {
     match found {
         None => Ok(()),
         Some(path) => {
-            let message = "'oneOf' beside 'anyOf' cannot be sent, OpenAI knows only 'anyOf': write the combinations out";
+            let message =
+                "'oneOf' beside 'anyOf' cannot be sent, OpenAI knows only 'anyOf': write the combinations out";
             Err(SchemaError::new(&path, message))
         }
     }
@@ -92,10 +76,8 @@ fn is_object_root(schema: &Value) -> bool {
 fn has_finite_answer(root: &Value) -> bool {
     let mut targets: HashMap<String, &Value> = HashMap::new();
     refs::walk(root, "", &mut |path, node| {
-        if let Some(Ok((pointer, target))) = node
-            .get("$ref")
-            .and_then(Value::as_str)
-            .map(|r| refs::resolve(root, r, path))
+        if let Some(Ok((pointer, target))) =
+            node.get("$ref").and_then(Value::as_str).map(|r| refs::resolve(root, r, path))
         {
             targets.insert(pointer, target);
         }
@@ -119,8 +101,7 @@ fn ends(root: &Value, schema: &Value, ending: &HashSet<String>) -> bool {
         return true;
     };
     if let Some(reference) = node.get("$ref").and_then(Value::as_str) {
-        return refs::resolve(root, reference, "")
-            .is_ok_and(|(pointer, _)| ending.contains(&pointer));
+        return refs::resolve(root, reference, "").is_ok_and(|(pointer, _)| ending.contains(&pointer));
     }
     if let Some(branches) = node.get("anyOf").and_then(Value::as_array) {
         return branches.iter().any(|branch| ends(root, branch, ending));
@@ -128,14 +109,11 @@ fn ends(root: &Value, schema: &Value, ending: &HashSet<String>) -> bool {
     match node.get("type").and_then(Value::as_str) {
         Some("object") => {
             let properties = node.get("properties").and_then(Value::as_object);
-            properties
-                .into_iter()
-                .flat_map(Map::values)
-                .all(|schema| ends(root, schema, ending))
+            properties.into_iter().flat_map(Map::values).all(|schema| ends(root, schema, ending))
         }
-        Some("array") if node.get("minItems").and_then(Value::as_u64).unwrap_or(0) > 0 => node
-            .get("items")
-            .is_none_or(|items| ends(root, items, ending)),
+        Some("array") if node.get("minItems").and_then(Value::as_u64).unwrap_or(0) > 0 => {
+            node.get("items").is_none_or(|items| ends(root, items, ending))
+        }
         _ => true,
     }
 }
@@ -172,10 +150,7 @@ fn loose(root: &Value) -> Result<(Value, bool), SchemaError> {
     });
     refs::follow_any_of(&mut schema);
     if let Value::Object(node) = &mut schema {
-        if !node.contains_key("type")
-            && node.contains_key("properties")
-            && !node.contains_key("anyOf")
-        {
+        if !node.contains_key("type") && node.contains_key("properties") && !node.contains_key("anyOf") {
             node.insert("type".to_owned(), json!("object"));
         }
     }

@@ -38,17 +38,7 @@ const ACCEPTED: [&str; 22] = [
     "exclusiveMinimum",
     "exclusiveMaximum",
 ];
-const FORMATS: [&str; 9] = [
-    "date-time",
-    "time",
-    "date",
-    "duration",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "uuid",
-];
+const FORMATS: [&str; 9] = ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 /// What strict mode has no narrower words for.
 const INEXPRESSIBLE: [&str; 11] = [
     "patternProperties",
@@ -63,10 +53,7 @@ const INEXPRESSIBLE: [&str; 11] = [
     "$dynamicRef",
     "$recursiveRef",
 ];
-const OBJECTS: merge::Objects = merge::Objects {
-    all_required: true,
-    closed: true,
-};
+const OBJECTS: merge::Objects = merge::Objects { all_required: true, closed: true };
 /// Inlining references may multiply a schema; past this many nodes references stay and lose their siblings instead.
 const NODE_BUDGET: usize = 20_000;
 
@@ -89,14 +76,7 @@ pub fn loose_reason(why: &str) -> String {
 impl<'a> Strict<'a> {
     pub fn new(root: &'a Value) -> Self {
         let (dropped, blockers) = (Report::new(root), Report::new(root));
-        Self {
-            root,
-            dropped,
-            blockers,
-            inlining: Vec::new(),
-            depth: 0,
-            nodes: 0,
-        }
+        Self { root, dropped, blockers, inlining: Vec::new(), depth: 0, nodes: 0 }
     }
 
     pub fn normalize(&mut self, schema: &Value, path: &str) -> Result<Value, SchemaError> {
@@ -107,10 +87,7 @@ impl<'a> Strict<'a> {
                 return Ok(schema.clone());
             }
             _ => {
-                return Err(SchemaError::new(
-                    path,
-                    "a schema must be an object (or true, or false)",
-                ));
+                return Err(SchemaError::new(path, "a schema must be an object (or true, or false)"));
             }
         };
         self.nodes += 1;
@@ -139,11 +116,7 @@ impl<'a> Strict<'a> {
             self.inlining.truncate(before);
             return done;
         }
-        let mut node = if node.contains_key("oneOf") {
-            self.any_of_one_of(node, path)
-        } else {
-            node.clone()
-        };
+        let mut node = if node.contains_key("oneOf") { self.any_of_one_of(node, path) } else { node.clone() };
         for key in ["$defs", "definitions"] {
             self.normalize_named(&mut node, key, path)?;
         }
@@ -151,20 +124,15 @@ impl<'a> Strict<'a> {
         if node.contains_key("properties") {
             self.require_all(&mut node, path)?;
         }
-        if let Some(items @ (Value::Object(_) | Value::Bool(_))) =
-            node.get("items").cloned().as_ref()
-        {
+        if let Some(items @ (Value::Object(_) | Value::Bool(_))) = node.get("items").cloned().as_ref() {
             let done = self.normalize(items, &join(path, "items"))?;
             node.insert("items".to_owned(), done);
         }
         for key in ["anyOf", "allOf"] {
             if let Some(Value::Array(branches)) = node.get(key).cloned() {
                 let at = join(path, key);
-                let done: Result<Vec<Value>, _> = branches
-                    .iter()
-                    .enumerate()
-                    .map(|(i, b)| self.normalize(b, &join(&at, &i.to_string())))
-                    .collect();
+                let done: Result<Vec<Value>, _> =
+                    branches.iter().enumerate().map(|(i, b)| self.normalize(b, &join(&at, &i.to_string()))).collect();
                 node.insert(key.to_owned(), done?.into());
             }
         }
@@ -210,8 +178,7 @@ impl<'a> Strict<'a> {
     }
 
     fn may_inline(&self, pointer: &str, path: &str) -> bool {
-        let expanding =
-            encloses(pointer, path) || self.inlining.iter().any(|place| encloses(pointer, place));
+        let expanding = encloses(pointer, path) || self.inlining.iter().any(|place| encloses(pointer, place));
         !expanding && self.nodes < NODE_BUDGET
     }
 
@@ -219,11 +186,7 @@ impl<'a> Strict<'a> {
     fn bare(&mut self, node: &Node, path: &str) -> Node {
         for (key, value) in node {
             if key != "$ref" && asserts(key, value) {
-                self.dropped.add(
-                    path,
-                    key,
-                    "OpenAI takes no keyword beside a recursive '$ref'",
-                );
+                self.dropped.add(path, key, "OpenAI takes no keyword beside a recursive '$ref'");
             }
         }
         node.iter()
@@ -236,25 +199,17 @@ impl<'a> Strict<'a> {
     fn merge_all_of(&mut self, node: &Node, path: &str) -> Option<Merged> {
         let branches = node.get("allOf")?.as_array()?;
         let plain = |node: &Node| {
-            node.keys().all(|k| {
-                is_annotation(k) || matches!(k.as_str(), "allOf" | "$defs" | "definitions")
-            })
+            node.keys().all(|k| is_annotation(k) || matches!(k.as_str(), "allOf" | "$defs" | "definitions"))
         };
         if branches.len() == 1 && plain(node) && branches[0].is_object() {
             return None;
         }
         match flatten(self.root, node) {
-            Some((merged, followed))
-                if followed.iter().all(|place| self.may_inline(place, path)) =>
-            {
+            Some((merged, followed)) if followed.iter().all(|place| self.may_inline(place, path)) => {
                 Some((merged, followed))
             }
             _ => {
-                self.block(
-                    path,
-                    "allOf",
-                    "its branches cannot be merged into one schema",
-                );
+                self.block(path, "allOf", "its branches cannot be merged into one schema");
                 let mut rest = node.clone();
                 rest.shift_remove("allOf");
                 Some((rest, Vec::new()))
@@ -267,9 +222,7 @@ impl<'a> Strict<'a> {
         let Some(reference) = refs::reference(node, path)? else {
             return Ok(None);
         };
-        let aside = |key: &str| {
-            is_annotation(key) || matches!(key, "$ref" | "$defs" | "definitions" | "allOf")
-        };
+        let aside = |key: &str| is_annotation(key) || matches!(key, "$ref" | "$defs" | "definitions" | "allOf");
         if node.keys().all(|key| aside(key)) {
             return Ok(None);
         }
@@ -279,17 +232,10 @@ impl<'a> Strict<'a> {
         }
         let mut own = node.clone();
         own.shift_remove("$ref");
-        match target
-            .as_object()
-            .and_then(|target| conjunction(&own, target))
-        {
+        match target.as_object().and_then(|target| conjunction(&own, target)) {
             Some(merged) => Ok(Some((merged, vec![pointer]))),
             None => {
-                self.block(
-                    path,
-                    "$ref",
-                    "its target and the keywords beside it cannot be merged into one schema",
-                );
+                self.block(path, "$ref", "its target and the keywords beside it cannot be merged into one schema");
                 Ok(Some((own, vec![pointer])))
             }
         }
@@ -300,26 +246,14 @@ impl<'a> Strict<'a> {
             self.block(path, "oneOf", "a reference brings an 'anyOf' beside it");
             return node.clone();
         }
-        let branches = node
-            .get("oneOf")
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
+        let branches = node.get("oneOf").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         if !merge::exclusive(self.root, branches, OBJECTS) {
-            self.dropped.add(
-                path,
-                "oneOf",
-                "sent as 'anyOf': OpenAI does not check that only one branch fits",
-            );
+            self.dropped.add(path, "oneOf", "sent as 'anyOf': OpenAI does not check that only one branch fits");
         }
         refs::renamed(node, "oneOf", "anyOf")
     }
 
-    fn normalize_named(
-        &mut self,
-        node: &mut Node,
-        key: &str,
-        path: &str,
-    ) -> Result<(), SchemaError> {
+    fn normalize_named(&mut self, node: &mut Node, key: &str, path: &str) -> Result<(), SchemaError> {
         if let Some(Value::Object(named)) = node.get_mut(key) {
             let at = join(path, key);
             for (name, schema) in named.iter_mut() {
@@ -331,28 +265,19 @@ impl<'a> Strict<'a> {
 
     /// Step 3 of the SDK, for every way of saying "object"; and a type for what only implies one.
     fn close(&mut self, node: &mut Node, path: &str) {
-        let composed =
-            node.contains_key("anyOf") || node.contains_key("allOf") || node.contains_key("$ref");
+        let composed = node.contains_key("anyOf") || node.contains_key("allOf") || node.contains_key("$ref");
         if composed && !node.contains_key("properties") {
             let objects = is_object(node) && !node.contains_key("additionalProperties");
             if objects && self.branches_are_objects(node) {
                 // The branches say it, each with its own properties; closed here, none of them would fit.
                 node.shift_remove("type");
             } else if objects && node.contains_key("anyOf") {
-                self.block(
-                    path,
-                    "anyOf",
-                    "an object beside it leaves its properties open",
-                );
+                self.block(path, "anyOf", "an object beside it leaves its properties open");
             }
             return;
         }
         if composed && self.branches_are_objects(node) {
-            self.block(
-                path,
-                "anyOf",
-                "its branches and the properties beside it cannot be closed apart",
-            );
+            self.block(path, "anyOf", "its branches and the properties beside it cannot be closed apart");
         }
         let literal = node.contains_key("enum") || node.contains_key("const");
         if !node.contains_key("type") && !literal {
@@ -368,11 +293,7 @@ impl<'a> Strict<'a> {
         }
         let untold = !node.contains_key("items") && !node.contains_key("prefixItems");
         if allows(node, "array") && untold && !literal {
-            self.block(
-                path,
-                "items",
-                "an array without 'items' allows anything in it",
-            );
+            self.block(path, "items", "an array without 'items' allows anything in it");
         }
     }
 
@@ -381,9 +302,7 @@ impl<'a> Strict<'a> {
         branches.is_some_and(|list| {
             list.iter().all(|branch| {
                 let flat = branch.as_object().and_then(|b| flatten(self.root, b));
-                flat.is_some_and(|(b, _)| {
-                    b.get("type") == Some(&json!("object")) || b.contains_key("properties")
-                })
+                flat.is_some_and(|(b, _)| b.get("type") == Some(&json!("object")) || b.contains_key("properties"))
             })
         })
     }
@@ -393,64 +312,32 @@ impl<'a> Strict<'a> {
         let Some(Value::Object(properties)) = node.get("properties").cloned() else {
             return Ok(());
         };
-        let properties: Node = properties
-            .into_iter()
-            .filter(|(_, schema)| schema != &Value::Bool(false))
-            .collect();
-        let open = node.get("additionalProperties") != Some(&Value::Bool(false))
-            || !self.closed_by_caller(path);
-        let unlisted = |name: &&Value| {
-            name.as_str()
-                .is_some_and(|name| !properties.contains_key(name))
-        };
-        if let Some(name) = node
-            .get("required")
-            .and_then(Value::as_array)
-            .and_then(|r| r.iter().find(unlisted))
-        {
+        let properties: Node = properties.into_iter().filter(|(_, schema)| schema != &Value::Bool(false)).collect();
+        let open = node.get("additionalProperties") != Some(&Value::Bool(false)) || !self.closed_by_caller(path);
+        let unlisted = |name: &&Value| name.as_str().is_some_and(|name| !properties.contains_key(name));
+        if let Some(name) = node.get("required").and_then(Value::as_array).and_then(|r| r.iter().find(unlisted)) {
             if open {
-                self.block(
-                    path,
-                    "required",
-                    &format!("it names {name}, which 'properties' does not describe"),
-                );
+                self.block(path, "required", &format!("it names {name}, which 'properties' does not describe"));
             }
         }
-        node.insert(
-            "required".to_owned(),
-            properties.keys().map(|k| Value::from(k.as_str())).collect(),
-        );
+        node.insert("required".to_owned(), properties.keys().map(|k| Value::from(k.as_str())).collect());
         node.insert("properties".to_owned(), properties.into());
         self.normalize_named(node, "properties", path)
     }
 
     fn closed_by_caller(&self, path: &str) -> bool {
-        self.root
-            .pointer(path)
-            .and_then(|node| node.get("additionalProperties"))
-            == Some(&Value::Bool(false))
+        self.root.pointer(path).and_then(|node| node.get("additionalProperties")) == Some(&Value::Bool(false))
     }
 
     fn drop_unaccepted(&mut self, node: &mut Node, path: &str) {
-        if node
-            .get("additionalProperties")
-            .is_some_and(|v| v != &Value::Bool(false))
-        {
-            self.block(
-                path,
-                "additionalProperties",
-                "strict mode wants closed objects",
-            );
+        if node.get("additionalProperties").is_some_and(|v| v != &Value::Bool(false)) {
+            self.block(path, "additionalProperties", "strict mode wants closed objects");
         }
         if node.get("items").is_some_and(Value::is_array) {
             self.block(path, "items", "strict mode has no tuples");
         }
         if node.contains_key("required") && !node.contains_key("properties") {
-            self.block(
-                path,
-                "required",
-                "it names what 'properties' does not describe",
-            );
+            self.block(path, "required", "it names what 'properties' does not describe");
         }
         let keys: Vec<String> = node.keys().cloned().collect();
         for key in keys.iter().map(String::as_str) {
@@ -470,8 +357,7 @@ impl<'a> Strict<'a> {
                 _ => format!("OpenAI does not accept '{key}'"),
             };
             // Once an object is closed there is nothing left for `unevaluatedProperties` to forbid.
-            let closed =
-                key == "unevaluatedProperties" && node.contains_key("additionalProperties");
+            let closed = key == "unevaluatedProperties" && node.contains_key("additionalProperties");
             if asserts(key, value) && !closed {
                 self.dropped.add(path, key, why);
             }
@@ -501,10 +387,7 @@ fn looks_around(pattern: &str) -> bool {
         match bytes[i] {
             b'\\' if bytes.get(i + 1).is_some_and(|c| (b'1'..=b'9').contains(c)) => return true,
             b'\\' => i += 1,
-            b'(' if ["(?=", "(?!", "(?<=", "(?<!"]
-                .iter()
-                .any(|look| bytes[i..].starts_with(look.as_bytes())) =>
-            {
+            b'(' if ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|look| bytes[i..].starts_with(look.as_bytes())) => {
                 return true;
             }
             _ => {}

@@ -26,13 +26,7 @@ const ONE: [&str; 12] = [
 /// Keywords whose value is a list of schemas.
 const LIST: [&str; 5] = ["anyOf", "oneOf", "allOf", "prefixItems", "items"];
 /// Keywords whose value maps names to schemas.
-const NAMED: [&str; 5] = [
-    "$defs",
-    "definitions",
-    "properties",
-    "patternProperties",
-    "dependentSchemas",
-];
+const NAMED: [&str; 5] = ["$defs", "definitions", "properties", "patternProperties", "dependentSchemas"];
 
 /// How deep a schema may nest, and how deep references may lead on: the limit of the JSON parsers on both ends.
 pub const MAX_DEPTH: usize = 128;
@@ -53,8 +47,7 @@ pub fn each_child<'a>(node: &'a Map<String, Value>, visit: &mut dyn FnMut(String
         let at = join("", key);
         match value {
             Value::Object(map) if NAMED.contains(&key.as_str()) => {
-                map.iter()
-                    .for_each(|(name, child)| visit(join(&at, name), child));
+                map.iter().for_each(|(name, child)| visit(join(&at, name), child));
             }
             Value::Array(list) if LIST.contains(&key.as_str()) => {
                 for (i, child) in list.iter().enumerate() {
@@ -71,12 +64,8 @@ pub fn each_child<'a>(node: &'a Map<String, Value>, visit: &mut dyn FnMut(String
 pub fn each_child_mut(node: &mut Map<String, Value>, visit: &mut dyn FnMut(&mut Value)) {
     for (key, value) in node {
         match value {
-            Value::Object(map) if NAMED.contains(&key.as_str()) => {
-                map.values_mut().for_each(&mut *visit)
-            }
-            Value::Array(list) if LIST.contains(&key.as_str()) => {
-                list.iter_mut().for_each(&mut *visit)
-            }
+            Value::Object(map) if NAMED.contains(&key.as_str()) => map.values_mut().for_each(&mut *visit),
+            Value::Array(list) if LIST.contains(&key.as_str()) => list.iter_mut().for_each(&mut *visit),
             Value::Object(_) | Value::Bool(_) if ONE.contains(&key.as_str()) => visit(value),
             _ => {}
         }
@@ -84,16 +73,10 @@ pub fn each_child_mut(node: &mut Map<String, Value>, visit: &mut dyn FnMut(&mut 
 }
 
 /// Calls `visit` with every schema in `schema`, itself first, and its pointer.
-pub fn walk<'a>(
-    schema: &'a Value,
-    path: &str,
-    visit: &mut dyn FnMut(&str, &'a Map<String, Value>),
-) {
+pub fn walk<'a>(schema: &'a Value, path: &str, visit: &mut dyn FnMut(&str, &'a Map<String, Value>)) {
     if let Value::Object(node) = schema {
         visit(path, node);
-        each_child(node, &mut |at, child| {
-            walk(child, &format!("{path}{at}"), visit)
-        });
+        each_child(node, &mut |at, child| walk(child, &format!("{path}{at}"), visit));
     }
 }
 
@@ -111,11 +94,7 @@ pub fn pointer(reference: &str) -> Option<String> {
     if !fragment.is_empty() && !fragment.starts_with('/') {
         return None;
     }
-    Some(
-        percent_decode_str(fragment)
-            .decode_utf8_lossy()
-            .into_owned(),
-    )
+    Some(percent_decode_str(fragment).decode_utf8_lossy().into_owned())
 }
 
 /// Looks up a local reference. A name with a bare `%` in it is found as well as its encoded form.
@@ -125,19 +104,14 @@ pub fn lookup<'a>(root: &'a Value, reference: &str) -> Option<(String, &'a Value
         return Some((decoded, found));
     }
     let literal = &reference[1..];
-    root.pointer(literal)
-        .map(|found| (literal.to_owned(), found))
+    root.pointer(literal).map(|found| (literal.to_owned(), found))
 }
 
 /// Follows a reference to the first schema that is more than a reference itself.
 ///
 /// # Errors
 /// For a reference that leaves the document, leads nowhere, or leads only to itself. `at` is where it stands.
-pub fn resolve<'a>(
-    root: &'a Value,
-    reference: &str,
-    at: &str,
-) -> Result<(String, &'a Value), SchemaError> {
+pub fn resolve<'a>(root: &'a Value, reference: &str, at: &str) -> Result<(String, &'a Value), SchemaError> {
     let mut reference = reference;
     let mut seen: Vec<String> = Vec::new();
     loop {
@@ -153,17 +127,13 @@ pub fn resolve<'a>(
         let Some((pointer, target)) = lookup(root, reference) else {
             return Err(SchemaError::new(
                 at,
-                format!(
-                    "the reference {reference:?} points to nothing: add the definition or correct the name"
-                ),
+                format!("the reference {reference:?} points to nothing: add the definition or correct the name"),
             ));
         };
         if seen.contains(&pointer) {
             return Err(SchemaError::new(
                 at,
-                format!(
-                    "the reference {reference:?} leads only back to itself: give one of the definitions a content"
-                ),
+                format!("the reference {reference:?} leads only back to itself: give one of the definitions a content"),
             ));
         }
         match target {
@@ -188,9 +158,7 @@ fn end_of_chain(root: &Value, found: (String, &Value), at: &str) -> Result<Strin
         if !seen.insert(pointer) {
             return Err(SchemaError::new(
                 at,
-                format!(
-                    "the reference to '#{place}' leads only back to itself: give one of the definitions a content"
-                ),
+                format!("the reference to '#{place}' leads only back to itself: give one of the definitions a content"),
             ));
         }
         target = further;
@@ -202,17 +170,11 @@ fn end_of_chain(root: &Value, found: (String, &Value), at: &str) -> Result<Strin
 ///
 /// # Errors
 /// If there is one that is not a string.
-pub fn reference<'a>(
-    node: &'a Map<String, Value>,
-    path: &str,
-) -> Result<Option<&'a str>, SchemaError> {
+pub fn reference<'a>(node: &'a Map<String, Value>, path: &str) -> Result<Option<&'a str>, SchemaError> {
     match node.get("$ref") {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(SchemaError::new(
-            path,
-            "'$ref' must be a string such as '#/$defs/Name'",
-        )),
+        Some(_) => Err(SchemaError::new(path, "'$ref' must be a string such as '#/$defs/Name'")),
     }
 }
 
@@ -230,8 +192,7 @@ pub fn check_depth(schema: &Value) -> Result<(), SchemaError> {
         }
     }
     if too_deep(schema, MAX_DEPTH) {
-        let message =
-            format!("the schema nests deeper than {MAX_DEPTH} levels: move inner parts to '$defs'");
+        let message = format!("the schema nests deeper than {MAX_DEPTH} levels: move inner parts to '$defs'");
         return Err(SchemaError::new("", message));
     }
     Ok(())
@@ -246,11 +207,7 @@ pub fn with_defs(root: &Value) -> Value {
     let Some(Value::Object(old)) = node.get("definitions").cloned() else {
         return root;
     };
-    let taken = node
-        .get("$defs")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
+    let taken = node.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
     if old.keys().any(|name| taken.contains_key(name)) {
         return root;
     }
@@ -273,9 +230,7 @@ pub fn with_defs(root: &Value) -> Value {
 
 /// `node` with one key renamed in its place.
 pub fn renamed(node: &Map<String, Value>, from: &str, to: &str) -> Map<String, Value> {
-    node.iter()
-        .map(|(k, v)| (if k == from { to.to_owned() } else { k.clone() }, v.clone()))
-        .collect()
+    node.iter().map(|(k, v)| (if k == from { to.to_owned() } else { k.clone() }, v.clone())).collect()
 }
 
 /// Mends references that led through a `oneOf` which has become an `anyOf`.
@@ -300,10 +255,7 @@ pub fn inside_property(place: &str) -> bool {
         if named {
             inside = tokens[i] == "properties" || (inside && !tokens[i].starts_with("$"));
         }
-        let indexed = LIST.contains(&tokens[i])
-            && tokens
-                .get(i + 1)
-                .is_some_and(|t| t.parse::<usize>().is_ok());
+        let indexed = LIST.contains(&tokens[i]) && tokens.get(i + 1).is_some_and(|t| t.parse::<usize>().is_ok());
         i += if named || indexed { 2 } else { 1 };
     }
     inside
@@ -323,12 +275,10 @@ impl References {
         let mut edges = Vec::new();
         let mut failed = None;
         walk(root, "", &mut |path, node| match reference(node, path) {
-            Ok(Some(text)) => {
-                match resolve(root, text, path).and_then(|found| end_of_chain(root, found, path)) {
-                    Ok(target) => edges.push((path.to_owned(), target)),
-                    Err(error) => failed = failed.take().or(Some(error)),
-                }
-            }
+            Ok(Some(text)) => match resolve(root, text, path).and_then(|found| end_of_chain(root, found, path)) {
+                Ok(target) => edges.push((path.to_owned(), target)),
+                Err(error) => failed = failed.take().or(Some(error)),
+            },
             Ok(None) => {}
             Err(error) => failed = failed.take().or(Some(error)),
         });
@@ -339,18 +289,13 @@ impl References {
     }
 
     fn from_edges(edges: Vec<(String, String)>) -> Self {
-        let mut onward: HashMap<String, Vec<String>> = edges
-            .iter()
-            .map(|(_, target)| (target.clone(), Vec::new()))
-            .collect();
+        let mut onward: HashMap<String, Vec<String>> =
+            edges.iter().map(|(_, target)| (target.clone(), Vec::new())).collect();
         for (place, target) in &edges {
             // Everything around the place that is a target itself: walk outwards.
             let mut around = Some(place.as_str());
             while let Some(at) = around {
-                if let Some(targets) = onward
-                    .get_mut(at)
-                    .filter(|targets| !targets.contains(target))
-                {
+                if let Some(targets) = onward.get_mut(at).filter(|targets| !targets.contains(target)) {
                     targets.push(target.clone());
                 }
                 around = at.rsplit_once('/').map(|(outer, _)| outer);
@@ -364,12 +309,7 @@ impl References {
         let inside = |at: &str| -> Vec<&'a str> {
             match self.onward.get(at) {
                 Some(targets) => targets.iter().map(String::as_str).collect(),
-                None => self
-                    .edges
-                    .iter()
-                    .filter(|(p, _)| encloses(at, p))
-                    .map(|(_, t)| t.as_str())
-                    .collect(),
+                None => self.edges.iter().filter(|(p, _)| encloses(at, p)).map(|(_, t)| t.as_str()).collect(),
             }
         };
         let mut open = inside(pointer);
@@ -384,9 +324,7 @@ impl References {
 
     /// Whether references inside `pointer` lead to `target`, or to something around it.
     pub fn leads(&self, pointer: &str, target: &str) -> bool {
-        self.reachable(pointer)
-            .iter()
-            .any(|found| encloses(found, target))
+        self.reachable(pointer).iter().any(|found| encloses(found, target))
     }
 
     /// Whether the schema at `pointer` contains itself.
@@ -398,9 +336,7 @@ impl References {
     pub fn recursive(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut known: HashMap<&str, HashSet<&str>> = HashMap::new();
         self.edges.iter().filter_map(move |(place, target)| {
-            let beyond = known
-                .entry(target)
-                .or_insert_with(|| self.reachable(target));
+            let beyond = known.entry(target).or_insert_with(|| self.reachable(target));
             let back = encloses(target, place) || beyond.iter().any(|t| encloses(t, place));
             back.then_some((place.as_str(), target.as_str()))
         })

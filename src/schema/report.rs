@@ -13,11 +13,7 @@ pub struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub fn new(root: &'a Value) -> Self {
-        Self {
-            root,
-            seen: HashSet::new(),
-            entries: Vec::new(),
-        }
+        Self { root, seen: HashSet::new(), entries: Vec::new() }
     }
 
     pub fn add(&mut self, path: &str, keyword: &str, reason: impl Into<String>) {
@@ -27,11 +23,7 @@ impl<'a> Report<'a> {
             path = path.rsplit_once('/').map_or("", |(outer, _)| outer);
         }
         if self.seen.insert((path.to_owned(), keyword.to_owned())) {
-            self.entries.push(Unenforced {
-                path: path.to_owned(),
-                keyword: keyword.to_owned(),
-                reason: reason.into(),
-            });
+            self.entries.push(Unenforced { path: path.to_owned(), keyword: keyword.to_owned(), reason: reason.into() });
         }
     }
 
@@ -96,24 +88,16 @@ pub fn asserts(keyword: &str, value: &Value) -> bool {
 /// `{key: value, ...}` after the description, so that the model at least reads what the provider does not enforce.
 /// Values are JSON, spaced as Python's `json.dumps` does.
 pub fn describe(description: Option<&str>, left: &[(String, Value)]) -> String {
-    let hints: Vec<String> = left
-        .iter()
-        .map(|(key, value)| format!("{key}: {}", spaced(value)))
-        .collect();
+    let hints: Vec<String> = left.iter().map(|(key, value)| format!("{key}: {}", spaced(value))).collect();
     let before = description.map(|d| format!("{d}\n\n")).unwrap_or_default();
     format!("{before}{{{}}}", hints.join(", "))
 }
 
 fn spaced(value: &Value) -> String {
     match value {
-        Value::Array(list) => format!(
-            "[{}]",
-            list.iter().map(spaced).collect::<Vec<_>>().join(", ")
-        ),
+        Value::Array(list) => format!("[{}]", list.iter().map(spaced).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
-            let pairs = map
-                .iter()
-                .map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), spaced(v)));
+            let pairs = map.iter().map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), spaced(v)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         scalar => scalar.to_string(),

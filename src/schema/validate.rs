@@ -25,14 +25,8 @@ pub struct Violation {
 struct NoFetching;
 
 impl jsonschema::Retrieve for NoFetching {
-    fn retrieve(
-        &self,
-        uri: &jsonschema::Uri<String>,
-    ) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
-        Err(format!(
-            "{uri} is outside the schema and nothing is fetched: copy the target into '$defs'"
-        )
-        .into())
+    fn retrieve(&self, uri: &jsonschema::Uri<String>) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+        Err(format!("{uri} is outside the schema and nothing is fetched: copy the target into '$defs'").into())
     }
 }
 
@@ -44,9 +38,7 @@ impl Validator {
     pub fn new(schema: &Value) -> Result<Self, SchemaError> {
         refs::check_depth(schema)?;
         refs::References::of(schema)?;
-        let options = jsonschema::options()
-            .with_retriever(NoFetching)
-            .should_validate_formats(true);
+        let options = jsonschema::options().with_retriever(NoFetching).should_validate_formats(true);
         let inner = options.build(schema).map_err(|error| {
             // The schema is the instance of its meta-schema, so the path into the instance is the place in the schema.
             let path = error.instance_path().as_str().to_owned();
@@ -67,11 +59,6 @@ impl Validator {
             path: error.instance_path().as_str().to_owned(),
             message: error.to_string(),
         };
-        Err(self
-            .inner
-            .iter_errors(answer)
-            .take(MOST_VIOLATIONS)
-            .map(violation)
-            .collect())
+        Err(self.inner.iter_errors(answer).take(MOST_VIOLATIONS).map(violation).collect())
     }
 }
