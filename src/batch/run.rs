@@ -311,7 +311,7 @@ pub struct Waiter {
 }
 
 pub enum Step {
-    Looked(Job),
+    Looked(Box<Job>),
     /// The last look saw a terminal state.
     Finished,
 }
@@ -328,7 +328,7 @@ impl Waiter {
                 Action::Look => match self.batch.look(transport).await {
                     Ok(job) => {
                         self.lifecycle.saw(job.state, self.started.elapsed());
-                        return Ok(Step::Looked(job));
+                        return Ok(Step::Looked(Box::new(job)));
                     }
                     Err(error) => {
                         self.lifecycle.failed(&error, self.started.elapsed());
