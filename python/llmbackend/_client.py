@@ -84,7 +84,7 @@ class Client:
         """As `get_response`, with everything that came along: token counts, finish reason, ids."""
         shape = structured_output(schema)
         reply = self._core.generate(input, generation_config(config), None if shape is None else shape._core)
-        return Response(reply, reply.text if shape is None else shape.read(reply.text))
+        return Response(self.provider, reply, reply.text if shape is None else shape.read(reply.text))
 
     def submit_batch(
         self,

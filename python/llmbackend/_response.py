@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .errors import MissingDependencyError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -21,9 +23,10 @@ class Response:
         id: The provider's id of the response.
     """
 
-    __slots__ = ("_reply", "finish_reason", "id", "model", "text", "usage", "value")
+    __slots__ = ("_provider", "_reply", "finish_reason", "id", "model", "text", "usage", "value")
 
-    def __init__(self, reply: Reply, value: Any) -> None:
+    def __init__(self, provider: str, reply: Reply, value: Any) -> None:
+        self._provider = provider
         self._reply = reply
         self.value = value
         self.text: str = reply.text
@@ -39,5 +42,61 @@ class Response:
 
         return json.loads(self._reply.raw)
 
+    def to_sdk(self) -> Any:
+        """The reply as the vendor SDK's own typed object.
+
+        Returns:
+            `openai.types.responses.Response`, `anthropic.types.Message`, or for Gemini `GenerateContentResponse` of
+            google-genai, else of google-generativeai.
+
+        Raises:
+            MissingDependencyError: The SDK is not installed; the message names the extra.
+        """
+        return _TO_SDK[self._provider](self.raw)
+
     def __repr__(self) -> str:
         return f"Response(text={self.text!r:.80}, finish_reason={self.finish_reason!r}, model={self.model!r})"
+
+
+def _openai(raw: Any) -> Any:
+    try:
+        from openai.types.responses import Response as OpenAIResponse
+    except ImportError as error:
+        raise _missing("openai", "openai") from error
+    # As the SDK itself reads replies: without validation, so that new fields and values do no harm.
+    return OpenAIResponse.construct(**raw)
+
+
+def _anthropic(raw: Any) -> Any:
+    try:
+        from anthropic.types import Message
+    except ImportError as error:
+        raise _missing("anthropic", "anthropic") from error
+    return Message.construct(**raw)
+
+
+def _gemini(raw: Any) -> Any:
+    try:
+        from google.genai.types import GenerateContentResponse
+    except ImportError:
+        return _generativeai(raw)
+    known = {field.alias or name for name, field in GenerateContentResponse.model_fields.items()}
+    return GenerateContentResponse.model_validate({key: value for key, value in raw.items() if key in known})
+
+
+def _generativeai(raw: Any) -> Any:
+    try:
+        from google.ai.generativelanguage import GenerateContentResponse as Proto
+        from google.generativeai.types import GenerateContentResponse
+    except ImportError as error:
+        raise _missing("google-genai", "google-genai (or gemini)") from error
+    import json
+
+    return GenerateContentResponse.from_response(Proto.from_json(json.dumps(raw), ignore_unknown_fields=True))
+
+
+def _missing(package: str, extra: str) -> MissingDependencyError:
+    return MissingDependencyError(f"to_sdk() needs the package {package}: pip install llmbackend[{extra}]", name=package)
+
+
+_TO_SDK = {"openai": _openai, "anthropic": _anthropic, "gemini": _gemini}

@@ -64,6 +64,19 @@ class StructuredOutput:
         shape = f"schema={self.schema!r:.60}" if self.pydantic_model is None else f"pydantic_model={self.name}"
         return f"StructuredOutput({shape}, name={self.name!r})"
 
+    def report(self, provider: str) -> list[dict[str, str]]:
+        """What the provider cannot enforce, so that only the validation of the answer does.
+
+        Returns:
+            One dict for each such place: `path` (JSON pointer into the schema), `keyword` and `reason`. Empty if every
+            answer that the provider lets through fits.
+
+        Raises:
+            SchemaError: The provider cannot take the schema at all.
+        """
+        names = ("path", "keyword", "reason")
+        return [dict(zip(names, entry, strict=True)) for entry in self._core.report(provider)]
+
     def read(self, text: str) -> Any:
         """The value in an answer's JSON text, validated, and through the parser if there is one.
 

@@ -11,6 +11,7 @@ use crate::answer::AnswerSchema;
 use crate::error::{ApiError, Error, Result};
 use crate::exchange::{Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
+use crate::schema::Dialect;
 use crate::suggest;
 use crate::transport::Endpoint;
 use serde_json::{Map, Value};
@@ -21,20 +22,35 @@ use std::sync::Arc;
 /// Opens a provider from a client's options.
 type Open = fn(Settings) -> Result<(Endpoint, Box<dyn Provider>)>;
 
-/// The remote providers. One line makes a new one known everywhere.
-const TABLE: &[(&str, Open)] = &[("openai", openai::open), ("anthropic", anthropic::open), ("gemini", gemini::open)];
+/// The remote providers: the name, how to open it, and the dialect of JSON Schema of its single calls. One line makes a new
+/// one known everywhere.
+const TABLE: &[(&str, Open, Dialect)] = &[
+    ("openai", openai::open, Dialect::OpenAi),
+    ("anthropic", anthropic::open, Dialect::Anthropic),
+    ("gemini", gemini::open, Dialect::GeminiJsonSchema),
+];
 
 /// The names of the remote providers.
 pub fn names() -> Vec<&'static str> {
-    TABLE.iter().map(|(name, _)| *name).collect()
+    TABLE.iter().map(|(name, ..)| *name).collect()
 }
 
 /// The provider called `name`, opened with `settings`, and where it is reached.
 pub fn open(name: &str, settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
-    match TABLE.iter().find(|(known, _)| *known == name) {
-        Some((_, open)) => open(settings),
-        None => Err(Error::configuration(suggest::unknown("provider", name, &names()))),
-    }
+    let (_, open, _) = find(name)?;
+    open(settings)
+}
+
+/// The dialect of JSON Schema that the provider called `name` takes in single calls.
+pub fn dialect(name: &str) -> Result<Dialect> {
+    find(name).map(|(.., dialect)| *dialect)
+}
+
+fn find(name: &str) -> Result<&'static (&'static str, Open, Dialect)> {
+    TABLE
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .ok_or_else(|| Error::configuration(suggest::unknown("provider", name, &names())))
 }
 
 /// A wire format.

@@ -3,11 +3,13 @@
 use super::errors::to_py;
 use super::json::to_map;
 use crate::answer::AnswerSchema;
+use crate::providers;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value;
 use std::sync::Arc;
 
+/// A JSON Schema, ready to be compiled to each provider's dialect.
 #[pyclass(frozen, module = "llmbackend._core")]
 pub struct Schema {
     pub core: Arc<AnswerSchema>,
@@ -20,5 +22,12 @@ impl Schema {
         let schema = Value::Object(to_map(schema, "schema")?);
         let core = AnswerSchema::new(schema, name, strict, validate).map_err(to_py)?;
         Ok(Self { core: Arc::new(core) })
+    }
+
+    /// What a provider cannot enforce and only our validation does: (path, keyword, reason).
+    fn report(&self, provider: &str) -> PyResult<Vec<(String, String, String)>> {
+        let dialect = providers::dialect(provider).map_err(to_py)?;
+        let compiled = self.core.compile(dialect).map_err(to_py)?;
+        Ok(compiled.unenforced.into_iter().map(|entry| (entry.path, entry.keyword, entry.reason)).collect())
     }
 }
