@@ -1,7 +1,7 @@
 #!/bin/sh
 # python/llmbackend/_core.pyi is generated from src/py: `--check` says whether it is fresh, `--write` writes it.
-# Generating needs a build with another feature (pyo3's introspection), which shares little with the others: so it runs in
-# a profile of its own that is quick to compile, and only if something that it depends on has changed since the last check.
+# Generating takes a build with another feature (pyo3's introspection), most of a minute: so the check runs only if
+# something that it depends on has changed since it last passed.
 set -eu
 cd "$(dirname "$0")/.."
 STUB=python/llmbackend/_core.pyi
@@ -12,7 +12,8 @@ if [ "$1" = --check ] && [ "$(cat "$target/stubs-checked" 2>/dev/null)" = "$fres
 
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-PATH=$PWD/.venv/bin:$PATH .venv/bin/maturin generate-stubs --quiet --locked --profile stubs --features stubs --interpreter .venv/bin/python --out "$out"
+PATH=$PWD/.venv/bin:$PATH .venv/bin/maturin generate-stubs --quiet --locked --features stubs \
+    --interpreter .venv/bin/python --out "$out"
 made=$(find "$out" -name '*.pyi')
 case $1 in
 --write) cp "$made" "$STUB" ;;
