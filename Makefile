@@ -15,7 +15,7 @@ help: ## show this
 
 demo: ## a batch of thousands of prompts, from text to typed values, against the built-in sandbox
 	$(SETUP) build
-	@$(PY) -m llmbackend demo $(ARGS)
+	@.venv/bin/llmbackend demo $(ARGS)
 
 test: ## the Rust tests (the core alone, without Python), then pytest
 	$(SETUP) tools build
@@ -26,7 +26,7 @@ lint: ## formatting, clippy, ruff, mypy, and whether the type stubs are fresh
 	$(SETUP) tools build
 	cargo fmt --check
 	cargo clippy --locked --quiet --all-targets -- -D warnings
-	cargo clippy --locked --quiet --all-targets --features python -- -D warnings
+	$(PY) scripts/as_maturin.py cargo clippy --locked --quiet --all-targets --features python -- -D warnings
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
