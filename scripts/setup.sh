@@ -14,7 +14,7 @@ BUILD_TOOLS="maturin pydantic tqdm"
 CARGO_AT_LEAST=1.85
 
 say() { printf '%s\n' "==> $*" >&2; }
-die() { printf '\n%s\n' "$@" >&2; exit 1; }
+die() { echo >&2; printf '%s\n' "$@" >&2; exit 1; }
 
 find_python() {
     newest=none
@@ -32,7 +32,7 @@ find_python() {
 
 make_venv() {
     if "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then return; fi
-    python=$(find_python)
+    python=$(find_python) || exit 1
     say "making $VENV with $("$python" --version 2>&1)"
     rm -rf "$VENV"
     if ! log=$("$python" -m venv "$VENV" 2>&1); then
@@ -54,8 +54,10 @@ install() {
 }
 
 check_cargo() {
-    version=$(cargo --version 2>&1) || die "Rust $CARGO_AT_LEAST or newer is needed, and cargo does not run: $version" \
+    command -v cargo >/dev/null 2>&1 || die "Rust $CARGO_AT_LEAST or newer is needed, and cargo is not there." \
         "Install it from https://rustup.rs"
+    version=$(cargo --version 2>&1) || die "Rust $CARGO_AT_LEAST or newer is needed, and cargo does not run: $version" \
+        "See https://rustup.rs"
     if ! echo "$version" | awk -v least="$CARGO_AT_LEAST" '{
         split($2, have, "."); split(least, want, ".")
         exit !(have[1] > want[1] || (have[1] == want[1] && have[2] + 0 >= want[2] + 0)) }'
@@ -83,6 +85,8 @@ build() {
     mv "$VENV/.building" "$VENV/.built"
 }
 
+# What is missing is said before anything is installed.
+case " $* " in *" build "*) check_cargo ;; esac
 for step in "$@"; do
     case $step in
     tools)
@@ -91,7 +95,6 @@ for step in "$@"; do
         cp "$REQUIREMENTS" "$VENV/.installed-build"
         ;;
     build)
-        check_cargo
         make_venv
         install build -c "$REQUIREMENTS" $BUILD_TOOLS
         build
