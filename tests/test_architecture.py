@@ -134,7 +134,9 @@ def test_every_python_module_is_in_the_map() -> None:
 
 
 def test_lib_rs_says_the_same_of_what_is_pure() -> None:
-    table = re.findall(r"//! \| \[?`(\w+)`\]? \| (pure|IO|both|) ?\|", (ROOT / "src/lib.rs").read_text(encoding="utf-8"))
+    table = re.findall(
+        r"//! \| \[?`(\w+)`\]? \| (pure|IO|both|) ?\|", (ROOT / "src/lib.rs").read_text(encoding="utf-8")
+    )
     assert table
     by_map = {re.sub(r"^src/|\.rs$|/$", "", place) for place in PURE}
     assert {name for name, kind in table if kind == "pure"} <= by_map

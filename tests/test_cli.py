@@ -10,9 +10,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import pytest
-
 import llmbackend
+import pytest
 from llmbackend import _demo, _progress
 from llmbackend.cli import main
 

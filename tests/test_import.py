@@ -8,16 +8,15 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 import llmbackend
+import pytest
 from llmbackend import errors
 
 ABSENT = """
 aiohttp anthropic argparse ast asyncio collections.abc dataclasses google httpx inspect json logging mlx mlx_lm openai
-pyarrow pydantic pydantic_core re requests socket ssl subprocess tempfile threading torch tqdm transformers typing urllib
-vllm
-""".split()
+pyarrow pydantic pydantic_core re requests socket ssl subprocess tempfile threading torch tqdm transformers typing
+urllib vllm
+""".split()  # noqa: SIM905
 
 
 def fresh(code: str) -> str:
@@ -29,7 +28,9 @@ def fresh(code: str) -> str:
 
 def test_the_import_is_light() -> None:
     # What is there before does not count: an editable install runs code of its own at the start.
-    found = fresh("import sys; before = set(sys.modules); import llmbackend; print(*(set(sys.modules) - before))").split()
+    found = fresh(
+        "import sys; before = set(sys.modules); import llmbackend; print(*(set(sys.modules) - before))"
+    ).split()
     assert "llmbackend._core" in found
     assert [name for name in ABSENT if name in found] == []
 
@@ -52,7 +53,9 @@ def test_names() -> None:
         name for name, value in vars(llmbackend).items() if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert public | {"__version__"} == set(llmbackend.__all__)
-    missing = [name for name in llmbackend.__all__ if not name.startswith("_") and not getattr(llmbackend, name).__doc__]
+    missing = [
+        name for name in llmbackend.__all__ if not name.startswith("_") and not getattr(llmbackend, name).__doc__
+    ]
     assert missing == []
 
 

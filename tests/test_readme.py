@@ -8,9 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import llmbackend
+import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

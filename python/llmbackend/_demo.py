@@ -27,16 +27,16 @@ http.server imaplib importlib importlib.metadata importlib.resources importlib.u
 keyword linecache locale logging logging.config logging.handlers lzma mailbox marshal math mimetypes mmap modulefinder
 multiprocessing netrc numbers operator optparse os os.path pathlib pdb pickle pickletools pkgutil platform plistlib
 poplib pprint profile pstats py_compile pyclbr pydoc queue quopri random re reprlib runpy sched secrets select selectors
-shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl stat statistics string struct subprocess symtable
-sys sysconfig tarfile tempfile textwrap threading time timeit token tokenize tomllib trace traceback tracemalloc types
-typing unicodedata unittest unittest.mock urllib.error urllib.parse urllib.request urllib.robotparser uuid venv warnings
+shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl stat statistics string struct
+subprocess symtable sys sysconfig tarfile tempfile textwrap threading time timeit token tokenize tomllib trace traceback tracemalloc
+types typing unicodedata unittest unittest.mock urllib.error urllib.parse urllib.request urllib.robotparser uuid venv warnings
 wave weakref webbrowser wsgiref.handlers wsgiref.headers xml.dom.minidom xml.etree.ElementTree xml.sax.handler
 xml.sax.saxutils xmlrpc.client xmlrpc.server zipapp zipfile zipimport zlib zoneinfo
-""".split()
+""".split()  # noqa: SIM905
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
-    """(qualified name, docstring) of the standard library's public functions and methods, in a fixed order, each once."""
+    """(qualified name, docstring) of the standard library's public functions and methods, each once, in order."""
     import importlib
     import inspect
     import warnings
@@ -76,7 +76,7 @@ def run(provider: str, rows: int | None) -> int:
     print(f"{len(prompts):,} prompts: docstrings of Python {version}'s standard library, {size / 1000:,.0f} kB")
 
     with llmbackend.sandbox(speed=_SPEED) as box:
-        print(f"Sandbox: {box.url(provider)} (this machine only; no key, no cost)")
+        print(f"Sandbox: {box.url(provider)} (local: no key, no cost)")
         client = llmbackend.client(provider, "any-model", **box.options(provider))
 
         started = time.perf_counter()
@@ -105,18 +105,16 @@ def _prompts(rows: int | None) -> list[str]:
 
 
 def _function_card() -> Any:
-    from typing import Literal
+    from typing import Annotated, Literal
 
-    from pydantic import BaseModel
+    from pydantic import BaseModel, Field
 
     class FunctionCard(BaseModel):
         summary: str
         difficulty: Literal["easy", "medium", "hard"]
-        arguments: int
+        arguments: Annotated[int, Field(ge=0, le=9)]
         is_pure: bool
 
-    # Only the local names tell what the annotations mean.
-    FunctionCard.model_rebuild(_types_namespace={"Literal": Literal})
     return FunctionCard
 
 
@@ -141,7 +139,9 @@ def _check(prompts: list[str], cards: list[Any]) -> int:
     astray = [i for i, (prompt, card) in enumerate(zip(prompts, cards, strict=False)) if card.summary != prompt]
     if len(cards) != len(prompts) or astray:
         first = f"; the first astray is number {astray[0]}" if astray else ""
-        print(f"\nWRONG: {len(prompts):,} prompts, {len(cards):,} answers, {len(astray):,} not at their own prompt{first}")
+        print(
+            f"\nWRONG: {len(prompts):,} prompts, {len(cards):,} answers, {len(astray):,} not at their own prompt{first}"
+        )
         return 1
     print(f"\nEach of the {len(cards):,} answers is a valid FunctionCard and stands at its own prompt.")
     return 0

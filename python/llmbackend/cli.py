@@ -15,7 +15,7 @@ pip install 'llmbackend[cli]' adds tqdm, which draws a better progress bar, and 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status. 2: a mistake in the arguments, or an error of the package, told in one line."""
+    """Runs the command; the exit status. 2: a mistake in the arguments or an error of the package, in one line."""
     from .errors import LLMBackendError
 
     for stream in (sys.stdout, sys.stderr):
