@@ -110,6 +110,9 @@ def sandbox(
         return Sandbox(_core.Sandbox(host, port, directory, speed, specs, seed))
     except (ValueError, OverflowError) as error:
         raise ConfigurationError(f"sandbox: {error}") from None
+    except OSError as error:
+        place = f"{host}:{port}" if directory is None else f"{host}:{port} in {directory}"
+        raise type(error)(f"the sandbox cannot start at {place}: {error}") from None
 
 
 def _specs(faults: Iterable[str]) -> list[str]:
