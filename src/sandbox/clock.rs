@@ -1,6 +1,8 @@
-//! The virtual clock: real time, sped up. Pure but for reading the time in [`Clock::now`].
+//! The virtual clock: real time, sped up.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
 
 /// Unix time that starts at the real one and then runs `speed` times as fast.
 #[derive(Debug)]
@@ -30,6 +32,15 @@ impl Clock {
     pub fn real_time(&self, now: f64, then: f64) -> Duration {
         let seconds = ((then - now) / self.speed).clamp(0.0, 366.0 * 86_400.0);
         Duration::from_secs_f64(seconds)
+    }
+
+    /// Waits until `then`, or until a job is cancelled.
+    pub async fn wait(&self, then: f64, cancel: &Notify) {
+        tokio::select! {
+            () = tokio::time::sleep(self.real_time(self.now(), then)) => {}
+            // The permit stays for the next wait, which must not last either.
+            () = cancel.notified() => cancel.notify_one(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Misbehaviour by name: the table of faults, how one is written, and how many times it still strikes. Pure.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a fault does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,6 +288,21 @@ impl JobFaults {
     pub fn has(&self, kind: Kind) -> bool {
         self.kinds.contains(&kind)
     }
+
+    /// Whether a fault of some rows strikes this one: the 3rd, the 6th, and so on.
+    pub fn strikes_row(&self, kind: Kind, index: usize) -> bool {
+        self.has(kind) && index % 3 == 2
+    }
+}
+
+/// Uses up one of the looks at a job that a fault spoils; false if none is left.
+pub fn spoil(looks: &AtomicU32) -> bool {
+    let spend = |left: u32| match left {
+        0 => None,
+        u32::MAX => Some(u32::MAX),
+        left => Some(left - 1),
+    };
+    looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
 }
 
 /// Levenshtein distance in characters.

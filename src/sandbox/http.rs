@@ -1,5 +1,6 @@
 //! Replies and bodies, whatever the provider.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -93,6 +95,24 @@ pub fn cut(reply: Reply, at: Break) -> Reply {
         Some((Ok(Frame::data(data)), (body, left)))
     });
     Response::from_parts(parts, StreamBody::new(pieces).boxed_unsync())
+}
+
+/// A header's value; an absent or unreadable one is empty.
+pub fn header<'a>(parts: &'a Parts, name: &str) -> &'a str {
+    parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+/// The value of one query parameter; an empty one counts as absent.
+pub fn query<'a>(parts: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
+    let pairs = parts.uri.query()?.split('&');
+    let value = pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?.1;
+    let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
+    (!value.is_empty()).then_some(value)
+}
+
+/// One segment of a path without its percent signs.
+pub fn decode(segment: &str) -> String {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// Why a request body could not be read.

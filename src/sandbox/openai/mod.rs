@@ -13,7 +13,6 @@ mod strict_schema;
 mod validate;
 mod values;
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use hyper::body::Incoming;
@@ -23,7 +22,7 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::Shared;
-use super::http::{self, Reply};
+use super::http::{self, Reply, header, query};
 use super::store::Shelf;
 pub use error::fault;
 use error::{ApiError, no_model};
@@ -46,7 +45,7 @@ pub async fn route(shared: &Arc<Shared>, request: Request<Incoming>, path: &str)
         return error.reply();
     }
     let path = path.trim_end_matches('/');
-    let segments: Vec<String> = path.split('/').map(decode).collect();
+    let segments: Vec<String> = path.split('/').map(http::decode).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let answer = dispatch(shared, &parts, body, &segments).await;
     answer.unwrap_or_else(|error| error.reply())
@@ -141,22 +140,6 @@ async fn read_json(parts: &Parts, body: Incoming) -> Result<Map<String, Value>, 
             Err(ApiError::invalid(None, "", message))
         }
     }
-}
-
-fn header<'a>(parts: &'a Parts, name: &str) -> &'a str {
-    parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
-}
-
-/// The value of one query parameter; an empty one counts as absent.
-fn query<'a>(parts: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
-    let pairs = parts.uri.query()?.split('&');
-    let value = pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?.1;
-    let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
-    (!value.is_empty()).then_some(value)
-}
-
-fn decode(segment: &str) -> String {
-    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// The `limit` of a list.
