@@ -132,7 +132,7 @@ impl Client {
             provider: self.endpoint.provider,
             status: Some(response.status),
             code: None,
-            message: self.endpoint.redact(&format!("{message}. Check base_url, and proxies on the way.")),
+            message: format!("{message}. Check base_url, and proxies on the way."),
             request_id: None,
             retry_after: None,
             body: None,
@@ -145,9 +145,10 @@ impl Client {
         let body = || Some(self.endpoint.redact(&String::from_utf8_lossy(&response.body)));
         match &mut error {
             Error::Api(error) => {
+                error.message = self.endpoint.redact(&error.message);
                 let request_id = || response.headers.get("x-request-id").map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
-                error.body = body();
+                error.body = body().map(|body| body.chars().take(4000).collect());
             }
             Error::Output(error) => error.response = body(),
             _ => {}
