@@ -37,7 +37,7 @@ class Response:
         """The reply's body as the provider sent it, parsed from JSON."""
         import json  # late: it takes milliseconds, and most users never need it
 
-        return json.loads(self._reply.raw)
+        return json.loads(self._reply.raw.decode("utf-8-sig", "replace"), strict=False)
 
     def __repr__(self) -> str:
         return f"Response(text={self.text!r:.80}, finish_reason={self.finish_reason!r}, model={self.model!r})"
