@@ -370,7 +370,8 @@ def test_an_id_that_needs_escaping(recorder: Recorder) -> None:
 
 def test_an_empty_file_id_is_no_file(recorder: Recorder) -> None:
     recorder.replies = [Reply({**JOB, "output_file_id": "", "input_file_id": ""}), Reply(JOB)]
-    assert client(recorder).fetch_batch_results("batch_1") == []
+    with pytest.raises(llmbackend.BatchItemsError, match="missing"):
+        client(recorder).fetch_batch_results("batch_1")
     assert {request.path for request in recorder.requests} == {"/v1/batches/batch_1"}
 
 
