@@ -14,6 +14,7 @@
 //! | [`retry`] | pure | again? after how long? |
 //! | [`batch`] | both | many prompts as one job: plan, lifecycle, collect (pure), run (IO) |
 //! | [`error`] | pure | everything that can go wrong |
+//! | `disk` | IO | temporary files |
 //! | [`transport`] | IO | the only file that opens a socket to a provider |
 //! | [`client`] | IO | build, send, read |
 //! | `sandbox` | IO | a loopback server that speaks the providers' wire formats |
@@ -22,6 +23,7 @@
 pub mod answer;
 pub mod batch;
 pub mod client;
+mod disk;
 pub mod error;
 pub mod exchange;
 pub mod generation;

@@ -240,12 +240,11 @@ impl Results {
         Ok(results)
     }
 
-    /// Results that are not there yet, to be filled by [`Results::record`].
-    pub fn recorder(batch_id: String, ids: RowIds) -> Result<Self> {
-        let rows = tempfile::tempfile().map_err(|error| Error::disk("Making a file for results", &error))?;
+    /// Results that are not there yet, to be filled by [`Results::record`] into the empty file `rows`.
+    pub fn recorder(batch_id: String, ids: RowIds, rows: File) -> Self {
         let offsets = vec![NO_ROW; ids.len() as usize];
         let ids = Arc::new(ids);
-        Ok(Self {
+        Self {
             batch_id,
             rows,
             source: Source::Recorded,
@@ -254,7 +253,7 @@ impl Results {
             row_size: 1024,
             strangers: 0,
             order_is_guessed: false,
-        })
+        }
     }
 
     /// Writes the outcome of the input at `index`.

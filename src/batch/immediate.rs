@@ -3,6 +3,7 @@
 use super::collect::{Outcome, Results, Status};
 use super::ids::RowIds;
 use crate::client::{Call, Client};
+use crate::disk;
 use crate::error::{ApiErrorKind, Error, Result};
 use crate::generation::{Generation, Prompt};
 use crate::transport::Transport;
@@ -19,8 +20,7 @@ pub struct Prompts {
 
 impl Prompts {
     pub fn new() -> Result<Self> {
-        let out = tempfile::tempfile().map_err(|error| Error::disk("Making a file for the prompts", &error))?;
-        Ok(Self { out: BufWriter::with_capacity(256 * 1024, out), count: 0 })
+        Ok(Self { out: BufWriter::with_capacity(256 * 1024, disk::temporary("the prompts")?), count: 0 })
     }
 
     pub fn push(&mut self, client: &Client, call: &Call, prompt: Prompt) -> Result<()> {
@@ -64,7 +64,7 @@ pub async fn answer(
     batch_id: String,
     ids: RowIds,
 ) -> Result<Results> {
-    let mut results = Results::recorder(batch_id, ids)?;
+    let mut results = Results::recorder(batch_id, ids, disk::temporary("results")?);
     let fatal: Arc<OnceLock<Error>> = Arc::default();
     let count = prompts.count;
     let calls = prompts.read()?.enumerate().map(|(index, prompt)| {

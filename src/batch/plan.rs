@@ -35,8 +35,9 @@ pub struct Written {
 }
 
 impl<'c> Plan<'c> {
-    pub fn new(client: &'c Client, forms: Vec<Form>, custom_ids: Option<RowIds>) -> Result<Self> {
-        let drafts = forms.into_iter().map(|form| Draft::new(client, form)).collect::<Result<_>>()?;
+    /// Each form comes with an empty file to write its rows to.
+    pub fn new(client: &'c Client, forms: Vec<(Form, File)>, custom_ids: Option<RowIds>) -> Result<Self> {
+        let drafts = forms.into_iter().map(|(form, out)| Draft::new(client, form, out)).collect::<Result<_>>()?;
         Ok(Self { client, drafts, custom_ids, rows: 0 })
     }
 
@@ -125,9 +126,8 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(client: &Client, form: Form) -> Result<Self> {
+    fn new(client: &Client, form: Form, out: File) -> Result<Self> {
         let template = Template::new(|id, prompt| row(client, &form, id, &Prompt::Text(prompt.to_owned())))?;
-        let out = tempfile::tempfile().map_err(|error| Error::disk("Making a file for the requests", &error))?;
         Ok(Self { form, template, out, buffer: Vec::new(), bytes: 0 })
     }
 

@@ -5,6 +5,7 @@ use super::creation::{Attempt, Creation, Next};
 use super::ids::RowIds;
 use super::lifecycle::{Action, Lifecycle};
 use crate::client::{Call, Client, Failure};
+use crate::disk;
 use crate::error::{ApiErrorKind, BatchErrorKind, Error, Result};
 use crate::exchange::{Request, Response};
 
@@ -280,7 +281,7 @@ impl Batch {
 
     /// Downloads files, one after the other, into one temporary file.
     async fn download(&self, transport: &Transport, downloads: Vec<Vec<Request>>) -> Result<File> {
-        let mut file = tempfile::tempfile().map_err(|error| Error::disk("Making a file for results", &error))?;
+        let mut file = disk::temporary("results")?;
         for alternatives in &downloads {
             fetch_any(&self.client, transport, alternatives, &mut file).await?;
             // Where one file ends without a newline, the next one must not go on in its last row.
@@ -367,8 +368,9 @@ async fn fetch_any(client: &Client, transport: &Transport, places: &[Request], f
 
 /// Writes results that came with the job as a file of rows.
 fn spool(rows: Vec<serde_json::Value>) -> Result<File> {
+    let file = disk::temporary("results")?;
     let write = || {
-        let mut file = std::io::BufWriter::new(tempfile::tempfile()?);
+        let mut file = std::io::BufWriter::new(file);
         for row in rows {
             writeln!(file, "{row}")?;
         }

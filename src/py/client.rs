@@ -12,7 +12,7 @@ use crate::client::Call;
 use crate::generation::{Generation, GenerationConfig, Prompt, messages};
 use crate::providers::settings::Settings;
 use crate::providers::{self, JobOptions, Notice};
-use crate::{client, suggest};
+use crate::{client, disk, suggest};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use std::collections::HashSet;
@@ -103,7 +103,8 @@ impl Client {
         self.warn(py, forms.first().map(|form| form.prepared.notices.as_slice()).unwrap_or_default())?;
         let written = inputs.write(py, &self.core, forms, custom_ids)?;
         if written.ids.is_empty() {
-            let nothing = collect::Results::recorder(batch_id.to_owned(), written.ids).map_err(to_py)?;
+            let file = disk::temporary("results").map_err(to_py)?;
+            let nothing = collect::Results::recorder(batch_id.to_owned(), written.ids, file);
             return Ok(Bound::new(py, Results::new(nothing))?.into_any());
         }
         Ok(Bound::new(py, Batch::submit(py, self.core.clone(), schema, written, job)?)?.into_any())

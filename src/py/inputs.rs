@@ -7,6 +7,7 @@ use crate::batch::ids::RowIds;
 use crate::batch::immediate::Prompts;
 use crate::batch::plan::{Plan, Written};
 use crate::client::{Call, Client};
+use crate::disk;
 use crate::generation::{Prompt, messages};
 use crate::providers::Form;
 use pyo3::exceptions::{PyException, PyTypeError};
@@ -44,6 +45,8 @@ impl<'py> Inputs<'py> {
         forms: Vec<Form>,
         custom_ids: Option<RowIds>,
     ) -> PyResult<Written> {
+        let with_file = |form| disk::temporary("the requests").map(|file| (form, file));
+        let forms: Vec<_> = forms.into_iter().map(with_file).collect::<crate::Result<_>>().map_err(to_py)?;
         let mut plan = Plan::new(client, forms, custom_ids).map_err(to_py)?;
         while let Some((first, chunk)) = self.next_chunk(py)? {
             py.detach(|| {
