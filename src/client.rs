@@ -105,9 +105,15 @@ impl Client {
         let advice = Advice::read(&response.headers, SystemTime::now());
         let mut error = self.provider.read_error(response);
         error.retry_after = advice.wait;
-        error.message = self.endpoint.redact(&error.message);
-        error.body = error.body.map(|body| self.endpoint.redact(&body));
+        self.redact(&mut error);
         Failure { error: Error::Api(Box::new(error)), advice }
+    }
+
+    /// Blacks out every credential that the server has quoted.
+    pub fn redact(&self, error: &mut ApiError) {
+        let redact = |text: &mut String| *text = self.endpoint.redact(text);
+        redact(&mut error.message);
+        [&mut error.code, &mut error.request_id, &mut error.body].into_iter().flatten().for_each(redact);
     }
 
     /// The JSON of a successful reply.
@@ -148,6 +154,7 @@ impl Client {
                 let request_id = || response.headers.get("x-request-id").map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
                 error.body = body();
+                self.redact(error);
             }
             Error::Output(error) => error.response = body(),
             _ => {}

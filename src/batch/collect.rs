@@ -69,6 +69,8 @@ pub struct Results {
     strangers: u64,
     /// The rows that were sent could not be read, and their ids do not tell their order.
     order_is_guessed: bool,
+    /// How to read the rows.
+    reading: Reading,
 }
 
 /// The ids of a batch, and whether their order is only a guess.
@@ -119,7 +121,14 @@ pub fn ids_without_input(found: &Found, total: u64, most: u64) -> RowIds {
 impl Results {
     /// Puts the rows that were found in `rows` into the order of `ids`. Where several answer for one input, the last
     /// success wins.
-    pub fn new(batch_id: String, rows: File, order: Order, found: Found, api: &dyn BatchApi) -> Result<Self> {
+    pub fn new(
+        batch_id: String,
+        rows: File,
+        order: Order,
+        found: Found,
+        api: &dyn BatchApi,
+        reading: Reading,
+    ) -> Result<Self> {
         let size = rows.metadata().map_err(|error| Error::disk("Reading results", &error))?.len();
         let row_size = size as usize / found.len().max(1) + 64;
         let offsets = vec![NO_ROW; order.ids.len() as usize];
@@ -131,6 +140,7 @@ impl Results {
             row_size,
             strangers: 0,
             order_is_guessed: order.is_guessed,
+            reading,
         };
         for (id, offset) in found {
             let Some(index) = results.ids.index(&id) else {
@@ -203,9 +213,14 @@ impl Results {
                 return Ok(Outcome { status: Status::Failed, result: Err(error) });
             }
         };
-        let result = match client.provider.batches().read_row(&row, call.reading()) {
+        let result = match client.provider.batches().read_row(&row, &self.reading) {
             RowOutcome::Answered(mut generation) => call.check(&mut generation).map(|()| generation),
-            RowOutcome::Error(error) => Err(error),
+            RowOutcome::Error(mut error) => {
+                if let Error::Api(error) = &mut error {
+                    client.redact(error);
+                }
+                Err(error)
+            }
             RowOutcome::Expired(reason) => return Ok(self.never_ran(index, Status::Expired, &reason)),
             RowOutcome::Cancelled(reason) => return Ok(self.never_ran(index, Status::Cancelled, &reason)),
         };
