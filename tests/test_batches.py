@@ -1,0 +1,459 @@
+"""Batches, from inputs to results in their order, in this process and in another."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from typing import Any, Literal
+
+import llmbackend
+import pytest
+from llmbackend import GenerationConfig, StructuredOutput
+from pydantic import BaseModel, field_validator
+from support import POLL, ask, delete_input, gets, job, jobs, posts, prompts, run_python, statuses
+
+
+def done(client: Any, inputs: Any, **options: Any) -> Any:
+    return client.submit_batch(inputs, **options).wait(POLL)
+
+
+FETCH = """
+import json, sys, llmbackend
+options, batch_id = json.loads(sys.argv[1]), sys.argv[2]
+print(json.dumps(llmbackend.fetch_batch_results(batch_id, "openai", "gpt-4o-mini", **options)))
+"""
+
+
+def fetched_elsewhere(box: Any, batch_id: str) -> list[str]:
+    found = json.loads(run_python(FETCH, json.dumps(box.options("openai")), batch_id))
+    assert isinstance(found, list)
+    return found
+
+
+def test_the_whole_way(box: Any, client: Any) -> None:
+    batch = client.submit_batch(prompts(30))
+    assert batch.id.startswith("batch_")
+    assert batch.status() in ("validating", "in_progress", "finalizing", "completed")
+    assert batch.normalized_status() in ("pending", "in_progress", "completed")
+    seen: list[str] = []
+    assert batch.wait(poll_interval=POLL, timeout=20, callback=seen.append) is batch
+    assert seen[-1] == "completed"
+    assert set(seen) <= {"pending", "in_progress", "completed"}
+    assert (batch.status(), batch.normalized_status()) == ("completed", "completed")
+    assert batch.results() == prompts(30)
+    items = list(batch.items())
+    assert [item.index for item in items] == list(range(30))
+    assert [item.custom_id for item in items[:2]] == ["llmb-000000", "llmb-000001"]
+    first = items[0]
+    assert (first.status, first.value, first.text, first.error, first.finish_reason) == (
+        "succeeded",
+        "Prompt 0",
+        "Prompt 0",
+        None,
+        "stop",
+    )
+    assert first.usage.input_tokens > 0
+    assert posts(box) == [200]
+    assert posts(box, "/v1/files") == [200]
+
+
+def test_the_functions_without_a_client(box: Any) -> None:
+    options = box.options("openai")
+    batch = llmbackend.create_batch(prompts(3), provider="openai", model="gpt-4o-mini", **options)
+    status = llmbackend.get_batch_status(batch.id, "openai", "gpt-4o-mini", **options)
+    assert status["batch_id"] == batch.id
+    assert status["provider"] == "openai"
+    assert status["state"] in ("pending", "in_progress", "completed")
+    while status["state"] not in ("completed", "failed", "cancelled"):
+        time.sleep(POLL)
+        status = llmbackend.get_batch_status(batch.id, "openai", "gpt-4o-mini", **options)
+    assert status == {"state": "completed", "provider": "openai", "raw_state": "completed", "batch_id": batch.id}
+    assert llmbackend.fetch_batch_results(batch.id, "openai", "gpt-4o-mini", **options) == prompts(3)
+    assert llmbackend.get_batch(batch.id, "openai", "gpt-4o-mini", **options).wait(POLL).results() == prompts(3)
+
+
+def test_a_completed_batch_is_asked_for_nothing_again(box: Any, client: Any) -> None:
+    batch = done(client, prompts(3))
+    assert batch.results() == prompts(3)
+    before = len(box.requests())
+    seen: list[str] = []
+    assert batch.wait(POLL, callback=seen.append) is batch
+    assert seen == ["completed"]
+    assert batch.results() == prompts(3)
+    assert statuses(batch) == ["succeeded"] * 3
+    assert (batch.status(), batch.normalized_status()) == ("completed", "completed")
+    assert len(box.requests()) == before
+
+
+def test_a_polling_loop_by_hand(client: Any) -> None:
+    batch = client.submit_batch(prompts(2))
+    end = time.monotonic() + 20
+    while batch.normalized_status() not in ("completed", "failed", "cancelled"):
+        assert time.monotonic() < end
+        time.sleep(POLL)
+    assert batch.results() == prompts(2)
+
+
+def test_results_before_the_end(box: Any) -> None:
+    with llmbackend.sandbox(speed=1) as slow:
+        batch = llmbackend.create_batch(["a"], "openai", "m", **slow.options("openai"))
+        for early in (batch.results, batch.items):
+            with pytest.raises(llmbackend.BatchNotCompletedError, match="pending.*wait") as caught:
+                early()
+            assert isinstance(caught.value, RuntimeError)
+            assert caught.value.batch_id == batch.id
+
+
+def test_a_timeout_of_zero_looks_once() -> None:
+    with llmbackend.sandbox(speed=1) as slow:
+        batch = llmbackend.create_batch(["a"], "openai", "m", **slow.options("openai"))
+        seen: list[str] = []
+        with pytest.raises(llmbackend.BatchTimeoutError) as caught:
+            batch.wait(timeout=0, callback=seen.append)
+        assert isinstance(caught.value, TimeoutError)
+        assert isinstance(caught.value, RuntimeError)
+        assert caught.value.batch_id == batch.id
+        assert "still pending" in str(caught.value)
+        assert "goes on at the provider" in str(caught.value)
+        assert seen == ["pending"]
+        assert len(gets(slow, batch.id)) == 1
+        started = time.monotonic()
+        with pytest.raises(llmbackend.BatchTimeoutError):
+            batch.wait(poll_interval=0.05, timeout=0.3, callback=seen.append)
+        assert 0.3 <= time.monotonic() - started < 2
+        assert 4 <= len(seen) <= 8
+
+
+def test_a_completed_batch_in_time_zero(client: Any) -> None:
+    batch = done(client, ["a"])
+    again = client.get_batch(batch.id)
+    assert again.wait(timeout=0).results() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [list, tuple, iter, lambda some: (one for one in some), dict.fromkeys, lambda some: map(str, some)],
+    ids=["list", "tuple", "iterator", "generator", "dict_keys", "map"],
+)
+def test_any_iterable(client: Any, make: Any) -> None:
+    inputs = make(prompts(5))
+    if isinstance(inputs, dict):
+        inputs = inputs.keys()
+    assert done(client, inputs).results() == prompts(5)
+
+
+class Pulled:
+    """Counts how often it is begun, and never knows its length."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.begun = 0
+
+    def __iter__(self) -> Any:
+        self.begun += 1
+        return iter(prompts(self.count))
+
+    def __len__(self) -> int:
+        raise AssertionError("nobody needs to know")
+
+
+def test_inputs_are_read_once(client: Any) -> None:
+    inputs = Pulled(2500)
+    batch = done(client, inputs)
+    assert inputs.begun == 1
+    assert batch.results() == prompts(2500)
+
+
+def test_an_empty_list(box: Any, client: Any) -> None:
+    for inputs in ([], (), iter(())):
+        batch = client.submit_batch(inputs)
+        assert isinstance(batch, llmbackend.CompletedBatch)
+        assert isinstance(batch, llmbackend.Batch)
+        seen: list[str] = []
+        assert batch.wait(callback=seen.append) is batch
+        assert batch.wait(timeout=0, progress=True) is batch
+        assert seen == ["completed"]
+        assert batch.results() == []
+        assert batch.results(return_exceptions=True) == []
+        assert list(batch.items()) == []
+        assert (batch.status(), batch.normalized_status()) == ("completed", "completed")
+        batch.cancel()
+        options = box.options("openai")
+        status = llmbackend.get_batch_status(batch.id, "openai", "m", **options)
+        assert status == {"state": "completed", "provider": "openai", "raw_state": "completed", "batch_id": batch.id}
+        assert llmbackend.fetch_batch_results(batch.id, "openai", "m", **options) == []
+        batch_id = batch.id
+        del batch
+        with pytest.raises(llmbackend.BatchError, match="was immediate") as caught:
+            llmbackend.get_batch_status(batch_id, "openai", "m", **options)
+        assert caught.value.batch_id == batch_id
+        with pytest.raises(llmbackend.BatchError, match="was immediate"):
+            llmbackend.fetch_batch_results(batch_id, "openai", "m", **options)
+    assert box.requests() == []
+
+
+def test_empty_batches_have_different_ids(client: Any) -> None:
+    batches = [client.submit_batch([]) for _ in range(10)]
+    assert len({batch.id for batch in batches}) == 10
+
+
+def test_default_ids_from_another_process(box: Any, client: Any) -> None:
+    batch = done(client, prompts(1200))
+    assert fetched_elsewhere(box, batch.id) == prompts(1200)
+
+
+def test_custom_ids_from_another_process(box: Any, client: Any) -> None:
+    ids = [f"user-{n}/é" for n in range(3000)]
+    random.Random(1).shuffle(ids)
+    batch = client.submit_batch(prompts(3000), batch_options={"custom_ids": iter(ids)}).wait(POLL)
+    assert batch.results() == prompts(3000)
+    assert [item.custom_id for item in batch.items()] == ids
+    assert fetched_elsewhere(box, batch.id) == prompts(3000)
+
+
+def test_custom_ids_when_the_input_file_is_gone(box: Any, client: Any) -> None:
+    ids = [f"row-{n}" for n in range(12)]
+    shuffled = random.Random(3).sample(ids, 12)
+    batch = done(client, shuffled, batch_options={"custom_ids": shuffled})
+    delete_input(box, batch.id)
+    again = client.get_batch(batch.id)
+    with pytest.warns(UserWarning, match="natural order of their custom ids"):
+        assert again.results() == ids  # row-2 before row-10
+    assert batch.results() == shuffled  # whoever made it knows
+
+
+def test_default_ids_need_no_input_file(box: Any, client: Any) -> None:
+    batch = done(client, prompts(12))
+    delete_input(box, batch.id)
+    assert client.get_batch(batch.id).results() == prompts(12)
+
+
+def test_display_name_and_metadata(box: Any, client: Any) -> None:
+    batch = client.submit_batch(["a"], batch_options={"display_name": "naïve 日本", "completion_window": "24h"})
+    assert job(box, batch.id)["metadata"] == {"display_name": "naïve 日本"}
+    assert job(box, batch.id)["completion_window"] == "24h"
+
+
+def test_windows(box: Any, client: Any) -> None:
+    with pytest.raises(llmbackend.InvalidRequestError, match="'48h'") as caught:
+        client.submit_batch(["a"], batch_options={"completion_window": "48h"})
+    assert caught.value.status == 400
+    assert "completion_window" in caught.value.body
+    assert jobs(box) == []
+    before = len(box.requests())
+    with pytest.raises(llmbackend.ConfigurationError, match="completion_window.*12h.*24h"):
+        client.submit_batch(["a"], batch_options={"completion_window": "12h"})
+    assert len(box.requests()) == before
+
+
+def test_stop_strings_are_applied_by_another_process(box: Any, client: Any) -> None:
+    texts = ["one STOP two", "no end", "first END second STOP"]
+    batch = client.submit_batch(texts, GenerationConfig(extra={"stop": ["STOP", "END"]})).wait(POLL)
+    assert batch.results() == ["one ", "no end", "first "]
+    assert client.get_batch(batch.id).results() == ["one ", "no end", "first "]
+    assert fetched_elsewhere(box, batch.id) == ["one ", "no end", "first "]
+
+
+def test_stop_strings_that_do_not_fit(box: Any, client: Any) -> None:
+    with pytest.raises(llmbackend.ConfigurationError, match=r'extra\["stop"\].*metadata'):
+        client.submit_batch(["a"], {"extra": {"stop": ["x" * 600]}})
+    assert box.requests() == []
+
+
+def input_rows(box: Any, batch_id: str) -> list[dict[str, Any]]:
+    import urllib.request
+
+    url = f"{box.url('openai')}/files/{job(box, batch_id)['input_file_id']}/content"
+    request = urllib.request.Request(url, headers={"Authorization": "Bearer sandbox"})
+    with urllib.request.urlopen(request) as reply:
+        return [json.loads(line) for line in reply.read().split(b"\n") if line]
+
+
+def test_the_rows_that_are_sent(box: Any, client: Any) -> None:
+    config = GenerationConfig(temperature=0.5, top_p=0.9, max_tokens=50, extra={"metadata": {"k": "v"}})
+    texts = ['quote " and \\ and \n', "\u2028 é 日本 😀 \x00\x1f\x7f", ""]
+    batch = client.submit_batch(texts, config, batch_options={"system": "Be kind."})
+    rows = input_rows(box, batch.id)
+    for index, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        body = {
+            "model": "gpt-4o-mini",
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "max_output_tokens": 50,
+            "metadata": {"k": "v"},
+            "instructions": "Be kind.",
+            "input": text,
+        }
+        assert row == {"custom_id": f"llmb-{index:06}", "method": "POST", "url": "/v1/responses", "body": body}
+    assert batch.wait(POLL).results(return_exceptions=True)[:2] == texts[:2]
+
+
+def test_system_in_three_places(box: Any, client: Any) -> None:
+    batch = client.submit_batch(["a"], {"extra": {"system": "S"}}, batch_options={"system": "S"})
+    assert input_rows(box, batch.id)[0]["body"]["instructions"] == "S"
+    with pytest.raises(llmbackend.ConfigurationError, match="different texts"):
+        client.submit_batch(["a"], {"extra": {"system": "S"}}, batch_options={"system": "T"})
+
+
+def test_conversations(box: Any, client: Any) -> None:
+    turns = [[{"role": "user", "content": f"Hi {n}"}, {"role": "assistant", "content": "Yes?"}] for n in range(3)]
+    inputs = [[*one, {"role": "user", "content": f"Last {n}"}] for n, one in enumerate(turns)]
+    direct = client.submit_batch(inputs, batch_options={"system": "S"})
+    by_config = client.submit_batch(["x"] * 3, {"extra": {"conversations": inputs}}, batch_options={"system": "S"})
+    for batch in (direct, by_config):
+        bodies = [row["body"] for row in input_rows(box, batch.id)]
+        assert [body["input"] for body in bodies] == inputs
+        assert [body["instructions"] for body in bodies] == ["S"] * 3
+        assert [text[-6:] for text in batch.wait(POLL).results()] == ["Last 0", "Last 1", "Last 2"]
+    mixed = done(client, ["text", inputs[0]])
+    assert mixed.results()[0] == "text"
+
+
+class Mood(BaseModel):
+    text: str
+    mood: Literal["good", "bad"]
+
+
+class Picky(BaseModel):
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def no_seven(cls, text: str) -> str:
+        if text.endswith("7"):
+            raise ValueError("sevens are not welcome")
+        return text
+
+
+SCHEMA = {"title": "T", "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+
+
+def test_pydantic_models(client: Any) -> None:
+    batch = done(client, prompts(5), schema=Mood)
+    assert [(type(value), value.text) for value in batch.results()] == [(Mood, text) for text in prompts(5)]
+    again = client.fetch_batch_results(batch.id, StructuredOutput(pydantic_model=Mood))
+    assert again == batch.results()
+    # Without the schema the texts are there all the same.
+    assert json.loads(client.fetch_batch_results(batch.id)[1])["text"] == "Prompt 1"
+
+
+def test_json_schemas_and_parsers(client: Any) -> None:
+    assert done(client, prompts(2), schema=SCHEMA).results() == [{"text": "Prompt 0"}, {"text": "Prompt 1"}]
+    shape = StructuredOutput(schema=SCHEMA, parser=lambda value: value["text"].upper())
+    assert done(client, prompts(2), schema=shape).results() == ["PROMPT 0", "PROMPT 1"]
+
+
+def test_a_list_at_the_root(client: Any) -> None:
+    for schema in (StructuredOutput(pydantic_model=list[str]), {"type": "array", "items": {"type": "string"}}):
+        batch = done(client, prompts(3), schema=schema)
+        for prompt, value in zip(prompts(3), batch.results(), strict=True):
+            assert isinstance(value, list)
+            assert all(prompt in one for one in value)
+        assert client.fetch_batch_results(batch.id, schema) == batch.results()
+
+
+def test_items_that_do_not_fit(client: Any) -> None:
+    batch = done(client, prompts(9), schema=Picky)
+    assert statuses(batch) == ["succeeded"] * 7 + ["invalid", "succeeded"]
+    item = list(batch.items())[7]
+    assert item.value is None
+    assert item.text == '{"text":"Prompt 7"}'
+    assert isinstance(item.error, llmbackend.InvalidOutputError)
+    assert item.error.text == item.text
+    assert "at 'text'" in str(item.error)
+    assert "sevens are not welcome" in str(item.error)
+    with pytest.raises(llmbackend.BatchItemsError, match="1 of 9 items") as caught:
+        batch.results()
+    error = caught.value
+    assert error.batch_id == batch.id
+    assert list(error.errors) == [7]
+    assert [value and value.text for value in error.results] == [*prompts(7), None, "Prompt 8"]
+    mixed = batch.results(return_exceptions=True)
+    assert isinstance(mixed[7], llmbackend.InvalidOutputError)
+    assert mixed[8].text == "Prompt 8"
+
+
+def test_a_parser_that_fails(client: Any) -> None:
+    def parse(value: dict[str, str]) -> int:
+        return {"Prompt 0": 1}[value["text"]]
+
+    batch = done(client, prompts(2), schema=StructuredOutput(schema=SCHEMA, parser=parse))
+    first, second = batch.results(return_exceptions=True)
+    assert first == 1
+    assert isinstance(second, llmbackend.InvalidOutputError)
+    assert isinstance(second.__cause__, KeyError)
+    assert statuses(batch) == ["succeeded", "invalid"]
+
+
+@pytest.mark.parametrize("fault", ["invalid_json", "unfit_json"])
+def test_answers_that_do_not_fit_a_json_schema(box: Any, client: Any, fault: str) -> None:
+    box.fault(f"{fault}@POST /v1/batches")
+    batch = done(client, prompts(2), schema=SCHEMA)
+    assert statuses(batch) == ["invalid", "invalid"]
+    for item in batch.items():
+        assert isinstance(item.error, llmbackend.InvalidOutputError)
+        assert item.error.text
+        assert item.value is None
+
+
+def test_cancel(box: Any) -> None:
+    with llmbackend.sandbox(speed=60) as slow:
+        batch = llmbackend.create_batch(prompts(9), "openai", "m", **slow.options("openai"))
+        end = time.monotonic() + 20
+        while batch.status() != "in_progress" and time.monotonic() < end:
+            time.sleep(POLL)
+        time.sleep(0.3)
+        batch.cancel()
+        with pytest.raises(llmbackend.BatchFailedError, match=r"cancelled.*rows had finished.*items\(\)") as caught:
+            batch.wait(POLL)
+        assert batch.id in str(caught.value)
+        found = statuses(batch)
+        assert set(found) == {"succeeded", "cancelled"}
+        assert len(found) == 9
+
+
+def test_a_handle_shows_what_it_is(client: Any) -> None:
+    batch = done(client, ["a"])
+    assert repr(batch) == f"Batch('{batch.id}', provider='openai')"
+    assert repr(next(batch.items())) == (
+        "BatchItem(index=0, custom_id='llmb-000000', status='succeeded', value='a')"
+    )
+
+
+def test_an_unknown_batch(client: Any) -> None:
+    batch = client.get_batch("batch_none")
+    for call in (batch.status, batch.results, batch.cancel, lambda: batch.wait(POLL)):
+        with pytest.raises(llmbackend.NotFoundError, match="batch_none"):
+            call()
+
+
+def test_fifty_thousand_prompts(box: Any, client: Any) -> None:
+    inputs = prompts(50_000)
+    started = time.monotonic()
+    batch = client.submit_batch(iter(inputs)).wait(0.05)
+    assert batch.results() == inputs
+    assert time.monotonic() - started < 30
+    assert posts(box) == [200]
+    assert ask(f"{box.url('openai')}/batches/{batch.id}")["request_counts"]["completed"] == 50_000
+
+
+def test_one_prompt_too_many(box: Any, client: Any) -> None:
+    with pytest.raises(llmbackend.ConfigurationError, match="at most 50000 prompts"):
+        client.submit_batch(f"{n}" for n in range(50_001))
+    assert box.requests() == []
+
+
+def test_too_many_bytes(box: Any, client: Any) -> None:
+    prompt = "x" * 21_000_000
+    pulled = []
+
+    def inputs() -> Any:
+        for n in range(1000):
+            pulled.append(n)
+            yield prompt
+
+    with pytest.raises(llmbackend.ConfigurationError, match="at most 200000000 bytes.* 10 prompts"):
+        client.submit_batch(inputs())
+    assert len(pulled) < 20  # nothing is pulled in vain
+    assert box.requests() == []
