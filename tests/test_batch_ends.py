@@ -266,10 +266,18 @@ def test_several_lines_for_one_input(box: Any, client: Any, change: Any, expecte
     [
         (row("llmb-000001", response=None), llmbackend.ServerError, "no reason is given"),
         (row("llmb-000001", response=None, error={"code": "batch_expired"}), llmbackend.BatchError, "expired"),
-        (row("llmb-000001", response={"status_code": 429, "body": {"error": {"message": "slow"}}}), llmbackend.RateLimitError, "slow"),
+        (
+            row("llmb-000001", response={"status_code": 429, "body": {"error": {"message": "slow"}}}),
+            llmbackend.RateLimitError,
+            "slow",
+        ),
         (row("llmb-000001", response={"status_code": 503, "body": "<html>"}), llmbackend.ServerError, "html"),
         (row("llmb-000001", response={"status_code": 200, "body": None}), llmbackend.APIError, "no response object"),
-        (row("llmb-000001", response={"status_code": 200, "body": {"status": "in_progress"}}), llmbackend.APIError, "in_progress"),
+        (
+            row("llmb-000001", response={"status_code": 200, "body": {"status": "in_progress"}}),
+            llmbackend.APIError,
+            "in_progress",
+        ),
         (b'{"custom_id":"llmb-000001"}', llmbackend.APIError, "no response"),
     ],
 )
@@ -330,7 +338,9 @@ def test_states_are_compared_without_case(box: Any, client: Any, state: str) -> 
 
         def hook(exchange: Any) -> Any:
             reply = exchange.forward()
-            reply.body = reply.body.replace(b'"status":"completed","output_file_id"', b'"status":"completed","output_file_id"')
+            reply.body = reply.body.replace(
+                b'"status":"completed","output_file_id"', b'"status":"completed","output_file_id"'
+            )
             if "/batches/" in exchange.path:
                 value = reply.json | {"status": state}
                 reply.body = json.dumps(value).encode()

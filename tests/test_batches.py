@@ -416,9 +416,7 @@ def test_cancel(box: Any) -> None:
 def test_a_handle_shows_what_it_is(client: Any) -> None:
     batch = done(client, ["a"])
     assert repr(batch) == f"Batch('{batch.id}', provider='openai')"
-    assert repr(next(batch.items())) == (
-        "BatchItem(index=0, custom_id='llmb-000000', status='succeeded', value='a')"
-    )
+    assert repr(next(batch.items())) == ("BatchItem(index=0, custom_id='llmb-000000', status='succeeded', value='a')")
 
 
 def test_an_unknown_batch(client: Any) -> None:

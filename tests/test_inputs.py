@@ -206,7 +206,7 @@ OPTIONS = [
     ({"display_name": LONE}, ['batch_options["display_name"] has a lone surrogate']),
     ({"display_name": "x" * 513}, ['batch_options["display_name"]', "512"]),
     ({"completion_window": 24}, ['batch_options["completion_window"] is a int']),
-    ({"completion_window": "12h"}, ['batch_options["completion_window"] is \'12h\'', '"24h"']),
+    ({"completion_window": "12h"}, ["batch_options[\"completion_window\"] is '12h'", '"24h"']),
     ({"completion_window": LONE}, ['batch_options["completion_window"] has a lone surrogate']),
     ({"system": ["S"]}, ['batch_options["system"] is a list']),
     ({"system": LONE}, ['batch_options["system"] has a lone surrogate']),
@@ -217,8 +217,8 @@ OPTIONS = [
     ({"custom_ids": ["a", 7]}, ['batch_options["custom_ids"][1] is a int']),
     ({"custom_ids": ["a", ""]}, ['batch_options["custom_ids"][1] is empty']),
     ({"custom_ids": ["a", "  "]}, ['batch_options["custom_ids"][1] is empty']),
-    ({"custom_ids": ["a", "a"]}, ['batch_options["custom_ids"][1] is \'a\'', "custom_ids[0]", "distinct"]),
-    ({"custom_ids": ["a", "llmb-000000"]}, ['batch_options["custom_ids"][1] is \'llmb-000000\'', "default id"]),
+    ({"custom_ids": ["a", "a"]}, ["batch_options[\"custom_ids\"][1] is 'a'", "custom_ids[0]", "distinct"]),
+    ({"custom_ids": ["a", "llmb-000000"]}, ["batch_options[\"custom_ids\"][1] is 'llmb-000000'", "default id"]),
     ({"custom_ids": ["a", LONE]}, ['batch_options["custom_ids"][1] has a lone surrogate']),
     ({"custom_ids": ["a"]}, ["1 ids", "at least 2 inputs"]),
     ({"custom_ids": ["a", "b", "c"]}, ["3 ids", "2 inputs"]),
@@ -243,7 +243,7 @@ def test_one_bad_id_among_thousands(client: Any, refused: Any) -> None:
     ids = [f"id-{n}" for n in range(5000)]
     ids[4321] = "id-17"
     message = refused(client.submit_batch, ["a"] * 5000, batch_options={"custom_ids": ids})
-    assert 'custom_ids"][4321] is \'id-17\'' in message
+    assert "custom_ids\"][4321] is 'id-17'" in message
     assert "custom_ids[17]" in message
 
 
@@ -347,7 +347,9 @@ def test_headers_that_http_does_not_allow(box: Any, refused: Any, headers: dict[
     assert "header" in refused(make)
 
 
-@pytest.mark.parametrize(("batch_id", "said"), [("", "empty"), (" ", "empty"), (7, "int"), (None, "NoneType"), (LONE, "lone")])
+@pytest.mark.parametrize(
+    ("batch_id", "said"), [("", "empty"), (" ", "empty"), (7, "int"), (None, "NoneType"), (LONE, "lone")]
+)
 def test_batch_ids(client: Any, refused: Any, batch_id: Any, said: str) -> None:
     for call in (client.get_batch, client.get_batch_status, client.fetch_batch_results):
         message = refused(call, batch_id)
