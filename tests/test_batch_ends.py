@@ -314,7 +314,7 @@ def test_lines_that_answer_nobody(box: Any, client: Any, stray: bytes) -> None:
 def test_a_line_that_is_broken_counts_as_missing(box: Any, client: Any) -> None:
     with Proxy(box) as proxy:
         batch = by_hand(client, proxy, lambda rows: [rows[2], rows[1][:80], rows[0]])
-        with pytest.warns(UserWarning):
+        with pytest.warns(UserWarning, match="1 rows of results"):
             found = statuses(batch)
         assert found == ["succeeded", "missing", "succeeded"]
 
