@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
+import sys
 import time
 from typing import Any
 
@@ -367,3 +369,51 @@ def test_too_many_bytes(box: Any, client: Any) -> None:
         client.submit_batch(inputs())
     assert len(pulled) < 20  # nothing is pulled in vain
     assert box.requests() == []
+
+
+def test_inputs_that_use_the_client_themselves(box: Any, client: Any) -> None:
+    batch = client.submit_batch(client.get_response(prompt) for prompt in prompts(3))
+    batch.wait(POLL, callback=lambda state: batch.status())
+    assert batch.results() == prompts(3)
+    chained = client.submit_batch(item.value for item in batch.items())
+    assert chained.wait(POLL).results() == prompts(3)
+
+
+class Word(str):
+    pass
+
+
+def test_prompts_and_ids_of_odd_kinds(client: Any) -> None:
+    ids = [Word('quote " \n\u2028 😀'), "llmb-1", " blank ", "x" * 300]
+    batch = done(client, map(Word, prompts(4)), batch_options={"custom_ids": ids})
+    again = client.get_batch(batch.id)
+    assert [item.custom_id for item in again.items()] == ids
+    assert again.results() == prompts(4)
+
+
+@pytest.mark.parametrize("with_tqdm", [True, False])
+def test_a_progress_bar(client: Any, capsys: Any, monkeypatch: Any, with_tqdm: bool) -> None:
+    if with_tqdm:
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    batch = client.submit_batch(prompts(3))
+    seen: list[str] = []
+    assert batch.wait(POLL, callback=seen.append, progress=True) is batch
+    out, bar = capsys.readouterr()
+    assert out == ""
+    assert batch.id in bar
+    assert "3/3" in bar
+    assert "completed" in bar
+    assert seen[-1] == "completed"
+
+
+def test_errors_of_a_batch_can_be_pickled(box: Any, client: Any) -> None:
+    box.fault("fail_lines")
+    batch = done(client, prompts(3))
+    with pytest.raises(llmbackend.BatchItemsError) as caught:
+        batch.results()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.batch_id, again.results) == (str(caught.value), batch.id, [*prompts(2), None])
+    assert isinstance(again.errors[2], llmbackend.InvalidRequestError)
+    assert again.errors[2].code == "invalid_prompt"

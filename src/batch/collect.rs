@@ -67,6 +67,8 @@ pub struct Results {
     row_size: usize,
     /// Rows with ids that this batch never sent.
     strangers: u64,
+    /// Rows that are no JSON or have no id: nobody knows whose they are.
+    nameless: u64,
     /// The rows that were sent could not be read, and their ids do not tell their order.
     order_is_guessed: bool,
     /// How to read the rows.
@@ -139,12 +141,13 @@ impl Results {
             offsets,
             row_size,
             strangers: 0,
+            nameless: 0,
             order_is_guessed: order.is_guessed,
             reading,
         };
         for (id, offset) in found {
             let Some(index) = results.ids.index(&id) else {
-                results.strangers += 1;
+                *if id.is_empty() { &mut results.nameless } else { &mut results.strangers } += 1;
                 continue;
             };
             let known = results.offsets[index as usize];
@@ -162,6 +165,12 @@ impl Results {
             warnings.push(format!(
                 "batch {}: {} rows of results have ids that it never sent; they are left out",
                 self.batch_id, self.strangers
+            ));
+        }
+        if self.nameless > 0 {
+            warnings.push(format!(
+                "batch {}: {} rows of results are no JSON or have no id; the inputs that they answer count as missing",
+                self.batch_id, self.nameless
             ));
         }
         if self.order_is_guessed {
