@@ -92,3 +92,22 @@ def test_no_failed_job_gives_the_key_away(box: Any) -> None:
         with pytest.raises(llmbackend.BatchItemsError) as items:
             client.get_batch("batch_b").results()
         assert KEY not in str(items.value)
+
+
+def test_no_header_of_the_callers_is_given_away(box: Any) -> None:
+    for headers in ({"authorization": f"bearer {KEY}"}, {"x-api-key": KEY}):
+        echo = Reply.of({"error": {"message": f"bad key {KEY}"}}, 401)
+        with Proxy(box, lambda _, echo=echo: echo) as proxy:
+            options = {"api_key": "unused-key", "base_url": proxy.url, "headers": headers}
+            with pytest.raises(llmbackend.AuthenticationError, match="bad key") as caught:
+                llmbackend.get_response("openai", "m", "a", **options)
+            no_key_in(caught.value)
+
+
+def test_short_words_are_no_secrets(box: Any) -> None:
+    said = "EMPTY prompt in version 1 of 11"
+    with Proxy(box, lambda _: Reply.of({"error": {"message": said}}, 400)) as proxy:
+        options = {"api_key": "EMPTY", "base_url": proxy.url, "headers": {"x-version": "1", "x-none": ""}}
+        with pytest.raises(llmbackend.InvalidRequestError) as caught:
+            llmbackend.get_response("openai", "m", "a", **options)
+        assert caught.value.message == said
