@@ -297,3 +297,31 @@ def test_many_threads_share_a_client_and_a_batch(box: Any, client: Any) -> None:
         thread.join()
     assert failures == []
     assert len(jobs(box)) == 17
+
+
+def test_a_slow_answer_does_not_undo_a_terminal_state(box: Any, client: Any) -> None:
+    batch_id = client.submit_batch(prompts(9)).wait(POLL).id
+    asked = threading.Event()
+    done = threading.Event()
+
+    def hook(exchange: Exchange) -> Reply:
+        reply = exchange.forward()
+        if "/batches/" in exchange.path and not asked.is_set():
+            asked.set()
+            assert done.wait(10)
+            return Reply.of(reply.json | {"status": "in_progress", "output_file_id": None})
+        return reply
+
+    with Proxy(box, hook) as proxy:
+        batch = llmbackend.get_batch(batch_id, "openai", "m", **proxy.options)
+        slow: list[str] = []
+        thread = threading.Thread(target=lambda: slow.append(batch.status()))
+        thread.start()
+        assert asked.wait(10)
+        assert batch.status() == "completed"
+        done.set()
+        thread.join()
+        assert slow == ["in_progress"]
+        before = len(proxy.seen)
+        assert batch.status() == "completed"
+        assert len(proxy.seen) == before

@@ -176,7 +176,11 @@ impl Batch {
             .api()
             .read_job(&self.client.parse(response)?)
             .ok_or_else(|| self.client.no_answer(response, "the reply describes no batch".into()))?;
-        *lock(&self.last) = Some(job.clone());
+        // A slow answer to another thread must not undo a terminal state.
+        let mut last = lock(&self.last);
+        if !last.as_ref().is_some_and(|known| known.state.is_terminal()) {
+            *last = Some(job.clone());
+        }
         Ok(job)
     }
 
