@@ -131,9 +131,15 @@ impl Client {
         // A provider may say it in the body.
         advice.wait = advice.wait.or(error.retry_after);
         error.retry_after = advice.wait;
-        error.message = self.endpoint.redact(&error.message);
-        error.body = error.body.map(|body| self.endpoint.redact(&body));
+        self.redact(&mut error);
         Failure { error: Error::Api(Box::new(error)), advice }
+    }
+
+    /// Blacks out every credential that the server has quoted.
+    pub fn redact(&self, error: &mut ApiError) {
+        let redact = |text: &mut String| *text = self.endpoint.redact(text);
+        redact(&mut error.message);
+        [&mut error.code, &mut error.request_id, &mut error.body].into_iter().flatten().for_each(redact);
     }
 
     /// The JSON of a successful reply.
@@ -171,11 +177,11 @@ impl Client {
         let body = || Some(self.endpoint.redact(&String::from_utf8_lossy(&response.body)));
         match &mut error {
             Error::Api(error) => {
-                error.message = self.endpoint.redact(&error.message);
                 let mut names = ["x-request-id", "request-id"].into_iter();
                 let request_id = || names.find_map(|name| response.headers.get(name)).map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
                 error.body = body().map(|body| body.chars().take(4000).collect());
+                self.redact(error);
             }
             Error::Output(error) => error.response = body(),
             _ => {}
@@ -196,7 +202,7 @@ impl Call {
     /// The same call as a job knows it: with the stop strings that the job keeps.
     pub fn reading_of(&self, job: &Job) -> Self {
         let mut call = Self { prepared: self.prepared.clone(), schema: self.schema.clone() };
-        if call.prepared.reading.stop.is_empty() {
+        if call.prepared.reading.stop.is_empty() && call.schema.is_none() {
             call.prepared.reading.stop = job.stop.clone();
         }
         call

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const UPLOAD_CHUNK: usize = 256 * 1024;
-/// Anything shorter is no secret but a placeholder ("EMPTY", "none"), and blacking it out would garble messages.
-const SHORTEST_SECRET: usize = 6;
+/// What is shorter is no secret, but a word ("EMPTY", "1") that honest messages hold too. In bytes.
+const SHORTEST_SECRET: usize = 8;
 
 /// Whom to talk to, and how: what every request of a client has in common.
 #[derive(Debug, Clone)]
@@ -49,9 +49,12 @@ impl Endpoint {
     pub fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for header in self.headers.iter().filter(|header| header.secret) {
-            let key = header.value.strip_prefix("Bearer ").unwrap_or(&header.value);
-            if key.len() >= SHORTEST_SECRET {
-                text = text.replace(key, "***");
+            // Servers quote a key without the scheme before it.
+            let key = header.value.rsplit(' ').next().unwrap_or_default();
+            for secret in [header.value.as_str(), key] {
+                if secret.len() >= SHORTEST_SECRET {
+                    text = text.replace(secret, "***");
+                }
             }
         }
         text
@@ -78,6 +81,8 @@ impl Endpoint {
 #[derive(Clone)]
 pub struct Transport {
     http: reqwest::Client,
+    /// For servers on this machine, which no proxy reaches; None where no proxy is set.
+    direct: Option<reqwest::Client>,
 }
 
 impl Transport {
@@ -99,12 +104,16 @@ impl Transport {
         let bundled_roots = || {
             webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|cert| reqwest::Certificate::from_der(cert).ok())
         };
-        let http = builder()
-            .build()
-            // A machine without CA files.
-            .or_else(|_| builder().tls_certs_only(bundled_roots()).build())
-            .map_err(|error| Error::configuration(format!("no HTTP client can be built: {}", chain(&error))))?;
-        Ok(Self { http })
+        let build = |change: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder| {
+            change(builder())
+                .build()
+                // A machine without CA files.
+                .or_else(|_| change(builder()).tls_certs_only(bundled_roots()).build())
+                .map_err(|error| Error::configuration(format!("no HTTP client can be built: {}", chain(&error))))
+        };
+        let http = build(|builder| builder)?;
+        let direct = has_proxy().then(|| build(|builder| builder.no_proxy())).transpose()?;
+        Ok(Self { http, direct })
     }
 
     /// Sends `request` and reads the whole reply.
@@ -166,7 +175,8 @@ impl Transport {
             Method::Post => reqwest::Method::POST,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let mut builder = self.http.request(method, endpoint.url(&request.path));
+        let direct = self.direct.as_ref().filter(|_| is_loopback(&endpoint.base_url));
+        let mut builder = direct.unwrap_or(&self.http).request(method, endpoint.url(&request.path));
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
@@ -298,6 +308,21 @@ fn read_piece(file: &File, at: u64, end: u64) -> std::io::Result<Bytes> {
     }
     piece.truncate(read);
     Ok(piece.into())
+}
+
+/// Whether the environment names a proxy.
+fn has_proxy() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"].into_iter().any(is_set)
+}
+
+fn is_loopback(base_url: &str) -> bool {
+    url::Url::parse(base_url).is_ok_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    })
 }
 
 /// The scheme and host of a URL: all of it that is safe to show.

@@ -198,9 +198,9 @@ class Batch:
             for index, error in errors.items():
                 values[index] = error
             return values
-        first = next(iter(errors.values()))
+        index, first = next(iter(errors.items()))
         message = (
-            f"batch {self.id}: {len(errors)} of {len(values)} items have no value; the first: {first}. "
+            f"batch {self.id}: {len(errors)} of {len(values)} items have no value; the first is {index}: {first}. "
             "`.results` holds the others and `.errors` says why; results(return_exceptions=True) does not raise"
         )
         raise BatchItemsError(message, batch_id=self.id, results=values, errors=errors)

@@ -116,7 +116,10 @@ def _custom_ids(ids: Iterable[str] | None) -> list[str] | None:
         raise ConfigurationError(
             f'batch_options["custom_ids"] is a {type(ids).__name__}; give a list of str, one for each input'
         )
-    names = list(ids)
+    try:
+        names = list(ids)
+    except Exception as error:
+        raise ConfigurationError(f'batch_options["custom_ids"] raised {type(error).__name__}: {error}') from error
     for i, name in enumerate(names):
         if not isinstance(name, str):
             raise ConfigurationError(f'batch_options["custom_ids"][{i}] is a {type(name).__name__}; an id is a str')
@@ -128,12 +131,15 @@ def _number(name: str, value: float | None, most: float | None) -> float | None:
         return None
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise ConfigurationError(f"config.{name} is {value!r}; give a number")
-    if not isinstance(value, int):
-        value = float(value)  # numpy's and decimal's too
-    if not 0 <= float(value) < float("inf") or (most is not None and value > most):
+    try:
+        number = float(value)
+    except Exception as error:
+        raise ConfigurationError(f"config.{name} is {value!r:.60}; give a number") from error
+    if not 0 <= number < float("inf") or (most is not None and number > most):
         rule = "0 or more, and finite" if most is None else f"0 to {most}"
         raise ConfigurationError(f"config.{name} is {value!r}; it must be {rule}")
-    return value
+    # Other kinds of number (numpy's, Decimal) become the one that JSON has.
+    return value if isinstance(value, (int, float)) else number
 
 
 def _integer(name: str, value: int | None, least: int) -> int | None:

@@ -79,6 +79,8 @@ pub struct Results {
     row_size: usize,
     /// Rows with ids that this batch never sent.
     strangers: u64,
+    /// Rows that are no JSON or have no id: nobody knows whose they are.
+    nameless: u64,
     /// The rows that were sent could not be read, and their ids do not tell their order.
     order_is_guessed: bool,
 }
@@ -224,12 +226,20 @@ impl Results {
         let row_size = size as usize / found.len().max(1) + 64;
         let offsets = vec![NO_ROW; order.ids.len() as usize];
         let source = Source::Provider { client, call };
-        let order_is_guessed = order.is_guessed;
-        let mut results =
-            Self { batch_id, rows, source, ids: order.ids, offsets, row_size, strangers: 0, order_is_guessed };
+        let mut results = Self {
+            batch_id,
+            rows,
+            source,
+            ids: order.ids,
+            offsets,
+            row_size,
+            strangers: 0,
+            nameless: 0,
+            order_is_guessed: order.is_guessed,
+        };
         for row in found {
             let Some(index) = row.id.index(&results.ids) else {
-                results.strangers += 1;
+                *if matches!(row.id, FoundId::None) { &mut results.nameless } else { &mut results.strangers } += 1;
                 continue;
             };
             let known = results.offsets[index as usize];
@@ -252,6 +262,7 @@ impl Results {
             offsets,
             row_size: 1024,
             strangers: 0,
+            nameless: 0,
             order_is_guessed: false,
         }
     }
@@ -275,6 +286,12 @@ impl Results {
             warnings.push(format!(
                 "batch {}: {} rows of results have ids that it never sent; they are left out",
                 self.batch_id, self.strangers
+            ));
+        }
+        if self.nameless > 0 {
+            warnings.push(format!(
+                "batch {}: {} rows of results are no JSON or have no id; the inputs that they answer count as missing",
+                self.batch_id, self.nameless
             ));
         }
         if self.order_is_guessed {
@@ -332,7 +349,12 @@ impl Results {
         };
         let result = match client.provider.batches().read_row(&row, call.reading()) {
             RowOutcome::Answered(mut generation) => call.check(&mut generation, call.reading()).map(|()| generation),
-            RowOutcome::Error(error) => Err(error),
+            RowOutcome::Error(mut error) => {
+                if let Error::Api(error) = &mut error {
+                    client.redact(error);
+                }
+                Err(error)
+            }
             RowOutcome::Expired(reason) => return Ok(self.never_ran(index, Status::Expired, &reason)),
             RowOutcome::Cancelled(reason) => return Ok(self.never_ran(index, Status::Cancelled, &reason)),
         };

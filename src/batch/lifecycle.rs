@@ -83,6 +83,11 @@ impl Lifecycle {
         self.looked(self.poll_interval.max(backoff(times, 0.0)), now);
     }
 
+    /// Until time is out; None: there is no limit.
+    pub fn time_left(&self, now: Duration) -> Option<Duration> {
+        self.timeout.map(|timeout| timeout.saturating_sub(now))
+    }
+
     pub fn action(&self, now: Duration) -> Action {
         if let Some(state) = self.seen.filter(|state| state.is_terminal()) {
             return Action::Finished(state);

@@ -6,10 +6,10 @@ use super::ids::RowIds;
 use super::lifecycle::{Action, Lifecycle};
 use crate::client::{Call, Client, Failure};
 use crate::disk;
-use crate::error::{ApiErrorKind, BatchErrorKind, Error, Result};
+use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result};
 use crate::exchange::{Request, Response};
-
 use crate::providers::{BatchApi, Delivery, Input, Job, JobOptions, Rows, State, Upload};
+use crate::retry::Advice;
 use crate::transport::{Download, Transport};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -24,6 +24,9 @@ const MOST_PAGES: usize = 50;
 const MOST_UNREADY_LOOKS: u32 = 10;
 /// More rows than any job holds: bounds what a strange id in a result can make us allocate.
 const MOST_ROWS: u64 = 10_000_000;
+
+/// What a look gets at least when the wait is nearly over.
+const SHORTEST_LOOK: Duration = Duration::from_secs(5);
 
 /// A job at a provider, made here or found by its id.
 pub struct Batch {
@@ -217,6 +220,10 @@ impl Batch {
 
     fn remember(&self, mut job: Job) -> Result<Job> {
         let mut seen = lock(&self.seen);
+        // A slow answer to another thread must not undo a terminal state.
+        if let Some(known) = seen.job.as_ref().filter(|known| known.state.is_terminal()) {
+            return Ok(known.clone());
+        }
         if !job.rows.is_empty() {
             seen.rows = Some(spool(std::mem::take(&mut job.rows))?);
         }
@@ -271,7 +278,8 @@ impl Batch {
                     return Ok(Order { ids: Arc::new(ids), is_guessed: false });
                 }
                 // Expired, or not ours to read: the ids of the results are all there is.
-                Err(Error::Api(_)) => {}
+                Err(error) if is_out_of_reach(&error) => {}
+                // Trouble that passes: a guess now would hide an order that can be known later.
                 Err(error) => return Err(error),
             }
         }
@@ -293,7 +301,8 @@ impl Batch {
     /// Why there are no results.
     pub fn failure(&self, job: &Job) -> Error {
         let why = if job.reasons.is_empty() { String::new() } else { format!(": {}", job.reasons.join("; ")) };
-        Error::batch(BatchErrorKind::Failed, &self.id, format!("it is {} ('{}'){why}", job.state.name(), job.raw_state))
+        let message = format!("it is {} ('{}'){why}", job.state.name(), job.raw_state);
+        Error::batch(BatchErrorKind::Failed, &self.id, self.client.endpoint.redact(&message))
     }
 
     /// Waits, look by look: see [`Waiter`].
@@ -326,7 +335,7 @@ impl Waiter {
                 Action::Finished(_) => return Ok(Step::Finished),
                 Action::TimedOut => return Err(self.timed_out()),
                 Action::Fail => return Err(self.error.take().unwrap_or_else(|| self.timed_out())),
-                Action::Look => match self.batch.look(transport).await {
+                Action::Look => match self.look(transport).await {
                     Ok(job) => {
                         self.lifecycle.saw(job.state, self.started.elapsed());
                         return Ok(Step::Looked(Box::new(job)));
@@ -338,6 +347,21 @@ impl Waiter {
                 },
             }
         }
+    }
+
+    /// Looks, but not much longer than the wait itself may last: a server may be silent for minutes.
+    async fn look(&self, transport: &Transport) -> Result<Job> {
+        let look = self.batch.look(transport);
+        let Some(left) = self.lifecycle.time_left(self.started.elapsed()) else { return look.await };
+        let limit = left.max(SHORTEST_LOOK);
+        tokio::time::timeout(limit, look).await.unwrap_or_else(|_| {
+            Err(Error::Connection(ConnectionError {
+                provider: self.batch.client.endpoint.provider.into(),
+                message: format!("no answer within {:.1} s, and the wait is over", limit.as_secs_f64()),
+                timed_out: true,
+                sent: true,
+            }))
+        })
     }
 
     fn timed_out(&self) -> Error {
@@ -387,7 +411,14 @@ async fn fetch(client: &Client, transport: &Transport, request: &Request, file: 
     loop {
         let before = download.received;
         let failure = match transport.download(&client.endpoint, request, file, &mut download).await {
-            Ok(response) if response.is_success() => return Ok(()),
+            Ok(response) if response.is_success() => match no_rows(client, &response, download.received) {
+                None => return Ok(()),
+                Some(failure) => {
+                    // What came was no part of the file.
+                    download = Download::at(start);
+                    failure
+                }
+            },
             // Nothing is left: the connection broke just after the last byte.
             Ok(response) if response.status == 416 && before > 0 => return Ok(()),
             Ok(response) => client.error_reply(&response),
@@ -399,6 +430,27 @@ async fn fetch(client: &Client, transport: &Transport, request: &Request, file: 
         tokio::time::sleep(wait).await;
         attempt += 1;
     }
+}
+
+/// Whether the file is gone, or never was ours to read.
+fn is_out_of_reach(error: &Error) -> bool {
+    matches!(
+        error.api_kind(),
+        Some(ApiErrorKind::NotFound | ApiErrorKind::PermissionDenied | ApiErrorKind::InvalidRequest)
+    )
+}
+
+/// The failure of a download that succeeded and brought a web page, or nothing: no file of rows is empty.
+fn no_rows(client: &Client, response: &Response, received: u64) -> Option<Failure> {
+    let is_page = response.headers.get("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+    if received > 0 && !is_page {
+        return None;
+    }
+    let found = if is_page { "a web page" } else { "an empty body" };
+    let message = format!("a download was answered {} with {found} instead of rows", response.status);
+    // As good as no answer: worth another try.
+    let advice = Advice { should_retry: Some(true), ..Default::default() };
+    Some(Failure { error: client.no_answer(response, message), advice })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -26,8 +26,8 @@ pub fn provider_names() -> Vec<&'static str> {
 
 /// One sentence for an unknown name: what it was, the nearest known one, and all that are known.
 #[pyfunction]
-pub fn unknown_name(what: &str, name: &str, known: Vec<String>) -> String {
-    suggest::unknown(what, name, &known.iter().map(String::as_str).collect::<Vec<_>>())
+pub fn unknown_name(what: &str, name: &Bound<'_, PyString>, known: Vec<String>) -> String {
+    suggest::unknown(what, &name.to_string_lossy(), &known.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// A remote provider and a model.
@@ -41,9 +41,10 @@ pub struct Client {
 #[pymethods]
 impl Client {
     #[new]
-    fn new(provider: &str, model: &str, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+    fn new(provider: &Bound<'_, PyString>, model: &Bound<'_, PyString>, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let (provider, model) = (to_text(provider, "provider")?, to_text(model, "model")?);
         let settings = Settings::new(to_map(options, "options")?, |name| std::env::var(name).ok());
-        let core = client::Client::open(provider, model, settings).map_err(to_py)?;
+        let core = client::Client::open(&provider, &model, settings).map_err(to_py)?;
         Ok(Self { core: Arc::new(core), warned: Mutex::default() })
     }
 
@@ -82,7 +83,10 @@ impl Client {
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut config = config.read()?;
         let inputs = Inputs::new(inputs, config.take_conversations().map_err(to_py)?)?;
-        let system = options.system.as_ref().map(|system| to_text(system, "batch_options[\"system\"]")).transpose()?;
+        let text = |option: &Option<Bound<'_, PyString>>, name: &str| {
+            option.as_ref().map(|text| to_text(text, &format!("batch_options[\"{name}\"]"))).transpose()
+        };
+        let system = text(&options.system, "system")?;
         let custom_ids = options.custom_ids(&self.core)?;
         if !options.native.unwrap_or(self.core.provider.batches_are_native()) {
             let call = self.prepare(py, &config, system.as_deref(), schema)?;
@@ -94,8 +98,8 @@ impl Client {
         let ask = self.core.ask(&config, system.as_deref(), schema.as_deref());
         let forms = api.forms(&ask).map_err(to_py)?;
         let job = JobOptions {
-            display_name: options.display_name,
-            completion_window: options.completion_window,
+            display_name: text(&options.display_name, "display_name")?,
+            completion_window: text(&options.completion_window, "completion_window")?,
             stop: forms.first().map(|form| form.prepared.reading.stop.clone()).unwrap_or_default(),
             token: format!("{:016x}", fastrand::u64(..)),
         };
@@ -112,9 +116,10 @@ impl Client {
 
     /// The handle of a batch that exists.
     #[pyo3(signature = (batch_id, schema))]
-    fn open_batch(&self, py: Python<'_>, batch_id: &str, schema: Option<&Schema>) -> PyResult<Batch> {
+    fn open_batch(&self, py: Python<'_>, batch_id: &Bound<'_, PyString>, schema: Option<&Schema>) -> PyResult<Batch> {
+        let batch_id = to_text(batch_id, "batch_id")?;
         let call = self.prepare(py, &GenerationConfig::default(), None, schema)?;
-        Batch::open(self.core.clone(), call, batch_id)
+        Batch::open(self.core.clone(), call, &batch_id)
     }
 }
 
@@ -203,8 +208,8 @@ impl Config<'_> {
 /// The fields of a `BatchOptions` of `_config.py`.
 #[derive(FromPyObject)]
 pub struct BatchOptions<'py> {
-    display_name: Option<String>,
-    completion_window: Option<String>,
+    display_name: Option<Bound<'py, PyString>>,
+    completion_window: Option<Bound<'py, PyString>>,
     custom_ids: Option<Vec<Bound<'py, PyString>>>,
     system: Option<Bound<'py, PyString>>,
     native: Option<bool>,

@@ -17,10 +17,22 @@ use serde_json::Value;
 
 /// Inputs pulled under the GIL at once.
 const CHUNK: usize = 1000;
+/// Or, of long ones, so many characters: inputs that a generator makes must not pile up.
+const CHUNK_SIZE: usize = 1 << 22;
 
 enum Input {
     Text(Text),
     Messages(Vec<Value>),
+}
+
+impl Input {
+    /// Characters, about.
+    fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Messages(turns) => turns.iter().map(|turn| turn["content"].as_str().map_or(100, str::len)).sum(),
+        }
+    }
 }
 
 /// The inputs of a batch, read once.
@@ -122,19 +134,24 @@ fn iterate<'py>(inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> 
         )));
     }
     inputs.try_iter().map_err(|error| match error.is_instance_of::<PyTypeError>(inputs.py()) {
-        true => configuration(format!("inputs is a {kind}; give a list (or any iterable) of prompts")),
-        false => error,
+        true => caused(format!("inputs is a {kind}; give a list (or any iterable) of prompts"), error),
+        false => raised(inputs.py(), error, 0),
     })
 }
 
 fn pull(py: Python<'_>, iterator: &Bound<'_, PyIterator>, first: usize) -> PyResult<Vec<Input>> {
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut iterator = iterator.clone();
-    while chunk.len() < CHUNK {
+    let mut size = 0;
+    while chunk.len() < CHUNK && size < CHUNK_SIZE {
         let index = first + chunk.len();
         match iterator.next() {
             None => break,
-            Some(Ok(item)) => chunk.push(read(&item, index)?),
+            Some(Ok(item)) => {
+                let input = read(&item, index)?;
+                size += input.size();
+                chunk.push(input);
+            }
             Some(Err(error)) => return Err(raised(py, error, index)),
         }
     }
@@ -157,9 +174,13 @@ fn raised(py: Python<'_>, error: PyErr, index: usize) -> PyErr {
     if !error.is_instance_of::<PyException>(py) {
         return error; // KeyboardInterrupt and its like are not about the inputs.
     }
-    let wrapped = configuration(format!("inputs raised {error} after {index} prompts; nothing was sent"));
-    wrapped.set_cause(py, Some(error));
-    wrapped
+    caused(format!("inputs raised {error} after {index} prompts; nothing was sent"), error)
+}
+
+fn caused(message: String, cause: PyErr) -> PyErr {
+    let error = configuration(message);
+    Python::attach(|py| error.set_cause(py, Some(cause)));
+    error
 }
 
 /// An input in a form that needs no Python.

@@ -119,7 +119,13 @@ where
         let (still, value) = running.wait_slice(py)?;
         running = still;
         match (value, interrupt.take()) {
-            (Some(value), None) => return Ok(Ended::InTime(value)),
+            (Some(value), None) => {
+                // Ctrl-C may have come together with the answer: raised by Python a moment later, it would not tell of it.
+                return Ok(match py.check_signals() {
+                    Ok(()) => Ended::InTime(value),
+                    Err(interrupt) => Ended::Interrupted(interrupt, Some(value)),
+                });
+            }
             (Some(value), Some((error, _))) => return Ok(Ended::Interrupted(error, Some(value))),
             (None, None) => interrupt = py.check_signals().err().map(|error| (error, Instant::now() + grace)),
             (None, Some((error, end))) if Instant::now() >= end || py.check_signals().is_err() => {

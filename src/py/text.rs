@@ -40,6 +40,15 @@ impl Text {
         Ok(Self { _owner: text.clone().unbind(), characters })
     }
 
+    /// In characters.
+    pub fn len(&self) -> usize {
+        match &self.characters {
+            Characters::One(units) => units.len(),
+            Characters::Two(units) => units.len(),
+            Characters::Four(units) => units.len(),
+        }
+    }
+
     /// The text as UTF-8: its own bytes if it is ASCII, else written into `scratch`.
     pub fn utf8<'a>(&'a self, scratch: &'a mut String) -> Result<&'a str, LoneSurrogate> {
         scratch.clear();

@@ -1,0 +1,28 @@
+"""A sandbox and a client of it for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import llmbackend
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine is set up for, no test talks to a provider."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def box() -> Iterator[llmbackend.Sandbox]:
+    """A sandbox in which a job takes some milliseconds."""
+    with llmbackend.sandbox(speed=20_000) as box:
+        yield box
+
+
+@pytest.fixture
+def client(box: Any) -> llmbackend.Client:
+    return llmbackend.client("openai", "gpt-4o-mini", **box.options("openai"))
