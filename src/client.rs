@@ -2,7 +2,7 @@
 
 use crate::answer::AnswerSchema;
 use crate::error::{ApiError, ApiErrorKind, Error, Result};
-use crate::exchange::{Request, Response};
+use crate::exchange::{Headers, Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
 use crate::json;
 use crate::providers::settings::Settings;
@@ -103,11 +103,17 @@ impl Client {
     /// What an unsuccessful reply means.
     pub fn error_reply(&self, response: &Response) -> Failure {
         let advice = Advice::read(&response.headers, SystemTime::now());
-        let mut error = self.provider.read_error(response);
+        let mut error = self.provider.read_error(&self.redacted(response));
         error.retry_after = advice.wait;
-        error.message = self.endpoint.redact(&error.message);
-        error.body = error.body.map(|body| self.endpoint.redact(&body));
         Failure { error: Error::Api(Box::new(error)), advice }
+    }
+
+    /// A reply without the keys that servers like to quote, wherever they do: nothing that is read from it can hold one.
+    fn redacted(&self, response: &Response) -> Response {
+        let redact = |text: &str| self.endpoint.redact(text);
+        let headers = response.headers.0.iter().map(|(name, value)| (name.clone(), redact(value))).collect();
+        let body = redact(&String::from_utf8_lossy(&response.body)).into();
+        Response { status: response.status, headers: Headers(headers), body }
     }
 
     /// The JSON of a successful reply.
@@ -142,15 +148,17 @@ impl Client {
 
     /// Adds what only the reply knows to an error that was found in its body.
     fn complete(&self, mut error: Error, response: &Response) -> Error {
-        let body = || Some(self.endpoint.redact(&String::from_utf8_lossy(&response.body)));
+        let response = self.redacted(response);
+        let body = String::from_utf8_lossy(&response.body);
         match &mut error {
             Error::Api(error) => {
                 error.message = self.endpoint.redact(&error.message);
+                error.code = error.code.take().map(|code| self.endpoint.redact(&code));
                 let request_id = || response.headers.get("x-request-id").map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
-                error.body = body().map(|body| body.chars().take(4000).collect());
+                error.body = Some(body.chars().take(4000).collect());
             }
-            Error::Output(error) => error.response = body(),
+            Error::Output(error) => error.response = Some(body.into_owned()),
             _ => {}
         }
         error
