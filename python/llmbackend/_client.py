@@ -7,7 +7,7 @@ from ._config import BatchOptions, generation_config
 from ._core import Client as _CoreClient
 from ._response import Response
 from ._structured import structured_output
-from .errors import ConfigurationError
+from .errors import ConfigurationError, InvalidOutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +82,11 @@ class Client:
         """As `get_response`, with everything that came along: token counts, finish reason, ids."""
         shape = structured_output(schema)
         reply = self._core.generate(input, generation_config(config), None if shape is None else shape._core)
-        return Response(reply, reply.text if shape is None else shape.read(reply.text))
+        try:
+            return Response(reply, reply.text if shape is None else shape.read(reply.text))
+        except InvalidOutputError as error:
+            error.response = reply.raw.decode("utf-8", "replace")
+            raise
 
     def submit_batch(
         self,
