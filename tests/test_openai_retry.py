@@ -3,7 +3,7 @@
 Every recorded wait, also the long ones, is held against ours in tests/openai_retry.rs.
 """
 
-# ruff: noqa: E501 (tables)
+
 
 from __future__ import annotations
 

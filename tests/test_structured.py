@@ -1,6 +1,6 @@
 """Structured outputs: every shape that people write, what is asked of the provider, and the value that comes back."""
 
-# ruff: noqa: E501 (tables)
+
 
 from __future__ import annotations
 
