@@ -2,7 +2,7 @@
 
 use crate::answer::AnswerSchema;
 use crate::error::{ApiError, ApiErrorKind, Error, Result};
-use crate::exchange::{Request, Response};
+use crate::exchange::{Headers, Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
 use crate::json;
 use crate::providers::settings::Settings;
@@ -127,12 +127,19 @@ impl Client {
     /// What an unsuccessful reply means.
     pub fn error_reply(&self, response: &Response) -> Failure {
         let mut advice = Advice::read(&response.headers, SystemTime::now());
-        let mut error = self.provider.read_error(response);
+        let mut error = self.provider.read_error(&self.redacted(response));
         // A provider may say it in the body.
         advice.wait = advice.wait.or(error.retry_after);
         error.retry_after = advice.wait;
-        self.redact(&mut error);
         Failure { error: Error::Api(Box::new(error)), advice }
+    }
+
+    /// A reply without the keys that servers like to quote, wherever they do: nothing that is read from it can hold one.
+    fn redacted(&self, response: &Response) -> Response {
+        let redact = |text: &str| self.endpoint.redact(text);
+        let headers = response.headers.0.iter().map(|(name, value)| (name.clone(), redact(value))).collect();
+        let body = redact(&String::from_utf8_lossy(&response.body)).into();
+        Response { status: response.status, headers: Headers(headers), body }
     }
 
     /// Blacks out every credential that the server has quoted.
@@ -174,16 +181,17 @@ impl Client {
 
     /// Adds what only the reply knows to an error that was found in its body.
     fn complete(&self, mut error: Error, response: &Response) -> Error {
-        let body = || Some(self.endpoint.redact(&String::from_utf8_lossy(&response.body)));
+        let response = self.redacted(response);
+        let body = String::from_utf8_lossy(&response.body);
         match &mut error {
             Error::Api(error) => {
                 let mut names = ["x-request-id", "request-id"].into_iter();
                 let request_id = || names.find_map(|name| response.headers.get(name)).map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
-                error.body = body().map(|body| body.chars().take(4000).collect());
+                error.body = Some(body.chars().take(4000).collect());
                 self.redact(error);
             }
-            Error::Output(error) => error.response = body(),
+            Error::Output(error) => error.response = Some(body.into_owned()),
             _ => {}
         }
         error

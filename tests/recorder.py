@@ -86,13 +86,15 @@ class Recorder:
         self.openai_url = f"{self.root}/api.openai.com/v1"
 
     def __enter__(self) -> Recorder:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         # A blocked accept() hears of close() only by a last visitor.
         socket.create_connection(("127.0.0.1", self.port)).close()
+        self._acceptor.join()
         self._listener.close()
         with self._lock:
             for connection in self._connections:
@@ -111,6 +113,9 @@ class Recorder:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection, connection.makefile("rb") as stream:
+                if stream.peek(1)[:1] == b"\x16":  # somebody speaks TLS to a plain port
+                    connection.sendall(b"HTTP/1.1 400 X\r\ncontent-length: 0\r\n\r\n")
+                    return
                 while (request := read_request(stream)) is not None:
                     with self._lock:
                         reply = self.replies[min(len(self.requests), len(self.replies) - 1)]

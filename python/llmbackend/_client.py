@@ -8,7 +8,7 @@ from ._core import Client as _CoreClient
 from ._core import Results
 from ._response import Response
 from ._structured import structured_output
-from .errors import ConfigurationError
+from .errors import ConfigurationError, InvalidOutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,11 @@ class Client:
         """As `get_response`, with everything that came along: token counts, finish reason, ids."""
         shape = structured_output(schema)
         reply = self._core.generate(input, generation_config(config), None if shape is None else shape._core)
-        return Response(self.provider, reply, reply.text if shape is None else shape.read(reply.text))
+        try:
+            return Response(self.provider, reply, reply.text if shape is None else shape.read(reply.text))
+        except InvalidOutputError as error:
+            error.response = reply.raw.decode("utf-8", "replace")
+            raise
 
     def submit_batch(
         self,

@@ -112,6 +112,9 @@ class StructuredOutput:
             places = [f"at '{'.'.join(map(str, one['loc']))}': {one['msg']}" for one in found[:10]]
             message = f"the answer does not fit {self.name}: {'; '.join(places)}"
             raise InvalidOutputError(message, text=text) from error
+        except Exception as error:  # of a validator of the caller's
+            message = f"a validator of {self.name} did not take the answer: {type(error).__name__}: {error}"
+            raise InvalidOutputError(message, text=text) from error
 
 
 def structured_output(schema: Any) -> StructuredOutput | None:
