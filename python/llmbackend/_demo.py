@@ -29,8 +29,8 @@ multiprocessing netrc numbers operator optparse os os.path pathlib pdb pickle pi
 poplib pprint profile pstats py_compile pyclbr pydoc queue quopri random re reprlib runpy sched secrets select selectors
 shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl stat statistics string struct
 subprocess symtable sys sysconfig tarfile tempfile textwrap threading time timeit token tokenize tomllib trace traceback
-tracemalloc types typing unicodedata unittest unittest.mock urllib.error urllib.parse urllib.request urllib.robotparser uuid venv
-warnings wave weakref webbrowser wsgiref.handlers wsgiref.headers xml.dom.minidom xml.etree.ElementTree xml.sax.handler
+tracemalloc types typing unicodedata unittest unittest.mock urllib.error urllib.parse urllib.request
+urllib.robotparser uuid venv warnings wave weakref webbrowser wsgiref.handlers wsgiref.headers xml.dom.minidom xml.etree.ElementTree xml.sax.handler
 xml.sax.saxutils xmlrpc.client xmlrpc.server zipapp zipfile zipimport zlib zoneinfo
 """.split()  # noqa: SIM905
 
