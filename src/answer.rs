@@ -48,8 +48,10 @@ impl AnswerSchema {
         if reading.may_be_fenced && json::parse(text.as_bytes()).is_err() {
             text = without_fence(text).unwrap_or(text);
         }
+        // A Pydantic model reads the text itself, and stricter: what was mended here must stay mended.
+        let strict = json::strict(text).map_err(no_json)?;
+        let mut text = strict.as_ref();
         if reading.wrapped {
-            json::parse(text.as_bytes()).map_err(no_json)?;
             text = schema::unwrap_text(text).ok_or_else(|| {
                 invalid(format!("the answer has no \"value\", in which it was asked for: {}", excerpt(said)))
             })?;

@@ -158,7 +158,7 @@ impl Client {
             provider: self.endpoint.provider.into(),
             status: Some(response.status),
             code: None,
-            message: self.endpoint.redact(&format!("{message}. Check base_url, and proxies on the way.")),
+            message: format!("{message}. Check base_url, and proxies on the way."),
             request_id: None,
             retry_after: None,
             body: None,
@@ -171,10 +171,11 @@ impl Client {
         let body = || Some(self.endpoint.redact(&String::from_utf8_lossy(&response.body)));
         match &mut error {
             Error::Api(error) => {
+                error.message = self.endpoint.redact(&error.message);
                 let mut names = ["x-request-id", "request-id"].into_iter();
                 let request_id = || names.find_map(|name| response.headers.get(name)).map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
-                error.body = body();
+                error.body = body().map(|body| body.chars().take(4000).collect());
             }
             Error::Output(error) => error.response = body(),
             _ => {}

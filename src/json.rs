@@ -1,12 +1,29 @@
 //! Reading what servers call JSON. Strict first; if that fails, once more after mending what real servers get
 //! wrong without meaning anything by it: a lone surrogate escape (an emoji cut in two by a token limit), `NaN` and
-//! `Infinity` (Python's `json.dumps`), numbers beyond a double, bytes that are not UTF-8.
+//! `Infinity` (Python's `json.dumps`), numbers beyond a double, bytes that are not UTF-8, line breaks inside strings.
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// The value in `bytes`, or why there is none.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice(bytes).or_else(|error| serde_json::from_slice(&mend(bytes)).map_err(|_| error))
+}
+
+/// `text` as JSON that any parser takes: itself, or mended; an error if that does not help.
+pub fn strict(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
+    // Skipping is fast, but does not look at surrogates.
+    let may_hold_surrogates = text.contains("\\ud") || text.contains("\\uD");
+    if !may_hold_surrogates && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        return Ok(text.into());
+    }
+    let Err(error) = serde_json::from_str::<Value>(text) else { return Ok(text.into()) };
+    let mended = String::from_utf8(mend(text.as_bytes())).unwrap_or_default();
+    match serde_json::from_str::<Value>(&mended) {
+        Ok(_) => Ok(mended.into()),
+        Err(_) => Err(error),
+    }
 }
 
 fn mend(bytes: &[u8]) -> Vec<u8> {
@@ -54,7 +71,11 @@ fn mend_string(bytes: &[u8], out: &mut Vec<u8>) -> usize {
                 at = end;
             }
             byte => {
-                out.push(byte);
+                match byte {
+                    // No JSON allows these unescaped, many writers do not care.
+                    0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+                    _ => out.push(byte),
+                }
                 at += 1;
             }
         }
@@ -92,6 +113,9 @@ mod tests {
             parse(half_an_emoji).unwrap(),
             json!({"text": "ab\u{fffd}", "pair": "\u{1f600}", "n": [null, null, null, -150.0, true]})
         );
+        assert_eq!(parse(b"{\"a\":\"b\nc\"}").unwrap(), json!({"a": "b\nc"}));
+        assert_eq!(strict("[NaN, 1]").unwrap(), "[null, 1]");
+        assert_eq!(strict("[1,  2]").unwrap(), "[1,  2]");
         assert_eq!(parse(b"\xef\xbb\xbf{\"a\":\"\xff\"}").unwrap(), json!({"a": "\u{fffd}"}));
     }
 

@@ -128,6 +128,8 @@ def _number(name: str, value: float | None, most: float | None) -> float | None:
         return None
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise ConfigurationError(f"config.{name} is {value!r}; give a number")
+    if not isinstance(value, int):
+        value = float(value)  # numpy's and decimal's too
     if not 0 <= float(value) < float("inf") or (most is not None and value > most):
         rule = "0 or more, and finite" if most is None else f"0 to {most}"
         raise ConfigurationError(f"config.{name} is {value!r}; it must be {rule}")

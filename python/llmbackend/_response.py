@@ -40,7 +40,7 @@ class Response:
         """The reply's body as the provider sent it, parsed from JSON."""
         import json  # late: it takes milliseconds, and most users never need it
 
-        return json.loads(self._reply.raw)
+        return json.loads(self._reply.raw.decode("utf-8-sig", "replace"), strict=False)
 
     def to_sdk(self) -> Any:
         """The reply as the vendor SDK's own typed object.

@@ -96,7 +96,10 @@ class StructuredOutput:
     def _json(self, text: str) -> Any:
         import json  # late: it takes milliseconds, and most users never need it
 
-        return json.loads(text)
+        try:
+            return json.loads(text)
+        except ValueError as error:  # an int of more digits than Python reads
+            raise InvalidOutputError(f"the answer cannot be read: {error}", text=text) from error
 
     def _model(self, text: str) -> Any:
         from pydantic import ValidationError

@@ -3,34 +3,36 @@
 use super::NAME;
 use crate::error::{Error, OutputErrorKind, Result};
 use crate::generation::{FinishReason, Generation, Usage, cut_at_stop};
+use crate::providers::errors::word;
 use crate::providers::{Reading, errors};
 use serde_json::Value;
 
 pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     let status = body["status"].as_str().unwrap_or("completed");
-    if body["error"].is_object() || status == "failed" {
+    if status == "failed" || says_something(&body["error"]) {
         return Err(failed(&body["error"]));
     }
     if !matches!(status, "completed" | "incomplete") {
         return Err(not_an_answer(format!("the response is '{status}', not completed")));
     }
-    if !body.is_object() || (body["output"].is_null() && body["output_text"].is_null() && body["status"].is_null()) {
+    let is_response =
+        body["object"] == "response" || ["output", "output_text", "status"].iter().any(|field| !body[*field].is_null());
+    if !is_response {
         return Err(not_an_answer("the reply is JSON, but no response object: it has no \"output\"".into()));
     }
     let said = Said::gather(body);
+    // A model that says nothing but why it will not speak has refused, whatever cut it short.
+    if let (Some(refusal), None | Some("")) = (&said.refusal, said.text.as_deref()) {
+        let message = format!("the model refused: {refusal}");
+        return Err(Error::output(OutputErrorKind::Refusal, message, Some(refusal.clone())));
+    }
     let finish_reason = match status {
         "incomplete" => incomplete(body["incomplete_details"]["reason"].as_str(), &said, reading)?,
         _ => FinishReason::Stop,
     };
     let Some(mut text) = said.text else {
-        return Err(match said.refusal {
-            Some(refusal) => {
-                Error::output(OutputErrorKind::Refusal, format!("the model refused: {refusal}"), Some(refusal))
-            }
-            None => {
-                Error::output(OutputErrorKind::NoText, format!("the reply holds no text, but {}", said.others()), None)
-            }
-        });
+        let message = format!("the reply holds no text, but {}", said.others());
+        return Err(Error::output(OutputErrorKind::NoText, message, None));
     };
     cut_at_stop(&mut text, &reading.stop);
     let string = |field: &str| body[field].as_str().map(str::to_owned);
@@ -50,7 +52,7 @@ struct Said {
     /// None if there is no text part, which is not the same as an empty text.
     text: Option<String>,
     refusal: Option<String>,
-    /// The types of the items that are no messages.
+    /// The types of the items that are no messages, and of the parts of messages that are no text.
     other_types: Vec<String>,
 }
 
@@ -67,12 +69,12 @@ impl Said {
                 said.add(&message["content"]);
             }
         }
-        if body["output"].is_null() {
+        if items.is_empty() {
             said.text = body["output_text"].as_str().map(str::to_owned);
         }
-        let other = items.iter().filter(|item| !is_answer(item));
-        said.other_types =
-            other.map(|item| item["type"].as_str().unwrap_or("an item without a type").to_owned()).collect();
+        for item in items.iter().filter(|item| !is_answer(item)) {
+            said.other_types.push(item["type"].as_str().unwrap_or("an item without a type").to_owned());
+        }
         said
     }
 
@@ -86,6 +88,7 @@ impl Said {
                     match (part["type"].as_str(), part["text"].as_str(), part["refusal"].as_str()) {
                         (Some("output_text" | "text"), Some(text), _) => add(&mut self.text, text),
                         (Some("refusal"), _, Some(refusal)) => add(&mut self.refusal, refusal),
+                        (Some(other), ..) => self.other_types.push(format!("a part of type {other} without text")),
                         _ => {}
                     }
                 }
@@ -100,7 +103,20 @@ impl Said {
 }
 
 fn is_answer(item: &Value) -> bool {
-    item["type"] == "message" && item["role"].as_str().is_none_or(|role| role == "assistant")
+    match (item["type"].as_str(), item["role"].as_str()) {
+        (Some("message"), role) => role.is_none_or(|role| role == "assistant"),
+        (None, role) => role == Some("assistant"),
+        _ => false,
+    }
+}
+
+/// Whether an `error` field is more than an empty form.
+fn says_something(error: &Value) -> bool {
+    match error {
+        Value::String(text) => !text.is_empty(),
+        Value::Object(fields) => fields.values().any(|value| !value.is_null()),
+        _ => false,
+    }
 }
 
 /// What an incomplete response counts as.
@@ -127,9 +143,10 @@ fn incomplete(reason: Option<&str>, said: &Said, reading: &Reading) -> Result<Fi
 }
 
 fn failed(error: &Value) -> Error {
-    let message = error["message"].as_str().unwrap_or("the response failed, and no reason is given");
-    let mut failure = errors::in_reply(NAME, message);
-    failure.code = error["code"].as_str().map(str::to_owned);
+    let message = word(&error["message"]).or_else(|| word(error));
+    let mut failure =
+        errors::in_reply(NAME, message.unwrap_or_else(|| "the response failed, and no reason is given".into()));
+    failure.code = word(&error["code"]);
     Error::Api(Box::new(failure))
 }
 
@@ -138,8 +155,9 @@ fn not_an_answer(message: String) -> Error {
 }
 
 fn usage(usage: &Value) -> Option<Usage> {
-    let count = |value: &Value| value.as_u64().unwrap_or(0);
-    usage.is_object().then(|| Usage {
+    // Some servers count in floats; what is no number, or negative, is no count.
+    let count = |value: &Value| value.as_u64().or_else(|| value.as_f64().map(|count| count as u64)).unwrap_or(0);
+    (usage["input_tokens"].is_number() || usage["output_tokens"].is_number()).then(|| Usage {
         input_tokens: count(&usage["input_tokens"]),
         cached_tokens: count(&usage["input_tokens_details"]["cached_tokens"]),
         output_tokens: count(&usage["output_tokens"]),
