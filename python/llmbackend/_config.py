@@ -76,8 +76,8 @@ class BatchOptions:
     """The `batch_options` of a batch.
 
     `display_name` (str): a name to find it by. `completion_window` (str): "24h" or "48h". `custom_ids` (iterable of
-    distinct str, one for each input): ids instead of our own. `system` (str): the system prompt. `native` (bool): a job at
-    the provider (True) or immediate calls (False); the default is the provider's own. `concurrency` (int, 1): how many
+    distinct str, one for each input): ids instead of our own. `system` (str): the system prompt. `native` (bool): a job
+    at the provider (True) or immediate calls (False); the default is the provider's own. `concurrency` (int, 1): how many
     immediate calls at once.
     """
 
