@@ -97,8 +97,9 @@ class Client:
         schema: Schema = None,
         batch_options: Mapping[str, Any] | None = None,
     ) -> Batch:
-        """Many prompts. On OpenAI and Gemini one job at the provider, at about half the price and within a day; on Anthropic
-        one call after another, whose results are there when this returns (`batch_options={"native": ...}` chooses).
+        """Many prompts. On OpenAI and Gemini one job at the provider, at about half the price and within a day;
+        on Anthropic one call after another, whose results are there when this returns
+        (`batch_options={"native": ...}` chooses).
 
         Args:
             inputs: Any iterable of prompts, read once. An empty one makes a `CompletedBatch` without results.

@@ -76,9 +76,9 @@ class BatchOptions:
     """The `batch_options` of a batch.
 
     `display_name` (str): a name to find it by. `completion_window` (str): "24h" or "48h". `custom_ids` (iterable of
-    distinct str, one for each input): ids instead of our own. `system` (str): the system prompt. `native` (bool): a job at
-    the provider (True) or immediate calls (False); the default is the provider's own. `concurrency` (int, 1): how many
-    immediate calls at once.
+    distinct str, one for each input): ids instead of our own. `system` (str): the system prompt. `native` (bool): a
+    job at the provider (True) or immediate calls (False); the default is the provider's own. `concurrency` (int,
+    1): how many immediate calls at once.
     """
 
     __slots__ = ("completion_window", "concurrency", "custom_ids", "display_name", "native", "system")

@@ -46,9 +46,9 @@ class Client:
         """
         The handle of a batch that exists.
         """
-    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete) -> Batch | None:
+    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, batch_id: str) -> Any:
         """
-        Writes the rows of a batch, uploads them and creates the job; None if there are no inputs.
+        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`.
         """
 
 @final
@@ -120,7 +120,14 @@ class Sandbox:
 
 @final
 class Schema:
+    """
+    A JSON Schema, ready to be compiled to each provider's dialect.
+    """
     def __new__(cls, /, schema: dict, name: str, strict: bool, validate: bool) -> Schema: ...
+    def report(self, /, provider: str) -> list[tuple[str, str, str]]:
+        """
+        What a provider cannot enforce and only our validation does: (path, keyword, reason).
+        """
 
 @final
 class Usage:

@@ -19,19 +19,20 @@ _SHOWN = 8
 
 # Modules that every Python has, and that do nothing when they are imported.
 _MODULES = """
-abc argparse array ast asyncio base64 bdb binascii bisect builtins bz2 calendar cmath cmd code codecs codeop collections
-colorsys concurrent.futures configparser contextlib contextvars copy copyreg csv ctypes dataclasses datetime decimal
-difflib dis doctest email.message email.policy email.utils enum errno filecmp fileinput fnmatch fractions ftplib
-functools gc getopt getpass gettext glob graphlib gzip hashlib heapq hmac html html.parser http.client http.cookies
-http.server imaplib importlib importlib.metadata importlib.resources importlib.util inspect io ipaddress itertools json
-keyword linecache locale logging logging.config logging.handlers lzma mailbox marshal math mimetypes mmap modulefinder
-multiprocessing netrc numbers operator optparse os os.path pathlib pdb pickle pickletools pkgutil platform plistlib
-poplib pprint profile pstats py_compile pyclbr pydoc queue quopri random re reprlib runpy sched secrets select selectors
-shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl stat statistics string struct
-subprocess symtable sys sysconfig tarfile tempfile textwrap threading time timeit token tokenize tomllib trace traceback tracemalloc
-types typing unicodedata unittest unittest.mock urllib.error urllib.parse urllib.request urllib.robotparser uuid venv warnings
-wave weakref webbrowser wsgiref.handlers wsgiref.headers xml.dom.minidom xml.etree.ElementTree xml.sax.handler
-xml.sax.saxutils xmlrpc.client xmlrpc.server zipapp zipfile zipimport zlib zoneinfo
+abc argparse array ast asyncio base64 bdb binascii bisect builtins bz2 calendar cmath cmd code codecs codeop
+collections colorsys concurrent.futures configparser contextlib contextvars copy copyreg csv ctypes dataclasses
+datetime decimal difflib dis doctest email.message email.policy email.utils enum errno filecmp fileinput fnmatch
+fractions ftplib functools gc getopt getpass gettext glob graphlib gzip hashlib heapq hmac html html.parser
+http.client http.cookies http.server imaplib importlib importlib.metadata importlib.resources importlib.util inspect
+io ipaddress itertools json keyword linecache locale logging logging.config logging.handlers lzma mailbox marshal math
+mimetypes mmap modulefinder multiprocessing netrc numbers operator optparse os os.path pathlib pdb pickle pickletools
+pkgutil platform plistlib poplib pprint profile pstats py_compile pyclbr pydoc queue quopri random re reprlib runpy
+sched secrets select selectors shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl stat statistics
+string struct subprocess symtable sys sysconfig tarfile tempfile textwrap threading time timeit token tokenize tomllib
+trace traceback tracemalloc types typing unicodedata unittest unittest.mock urllib.error urllib.parse urllib.request
+urllib.robotparser uuid venv warnings wave weakref webbrowser wsgiref.handlers wsgiref.headers xml.dom.minidom
+xml.etree.ElementTree xml.sax.handler xml.sax.saxutils xmlrpc.client xmlrpc.server zipapp zipfile zipimport zlib
+zoneinfo
 """.split()  # noqa: SIM905
 
 
@@ -80,7 +81,8 @@ def run(provider: str, rows: int | None) -> int:
         client = llmbackend.client(provider, "any-model", **box.options(provider))
 
         started = time.perf_counter()
-        batch = client.submit_batch(prompts, schema=FunctionCard, batch_options={"display_name": "demo"})
+        options = {"display_name": "demo", "native": True}
+        batch = client.submit_batch(prompts, schema=FunctionCard, batch_options=options)
         times.append(("submit: write JSONL, upload, create", time.perf_counter() - started))
         print(f"Batch:   {batch.id}", flush=True)
 

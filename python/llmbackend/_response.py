@@ -96,7 +96,9 @@ def _generativeai(raw: Any) -> Any:
 
 
 def _missing(package: str, extra: str) -> MissingDependencyError:
-    return MissingDependencyError(f"to_sdk() needs the package {package}: pip install llmbackend[{extra}]", name=package)
+    return MissingDependencyError(
+        f"to_sdk() needs the package {package}: pip install llmbackend[{extra}]", name=package
+    )
 
 
 _TO_SDK = {"openai": _openai, "anthropic": _anthropic, "gemini": _gemini}
