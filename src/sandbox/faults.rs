@@ -1,6 +1,7 @@
 //! Misbehaviour by name: the table of faults, how one is written, and how many times it still strikes. Pure.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a fault does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub enum Kind {
     RefuseLines,
     TruncateLines,
     NoFinalNewline,
+    NoOutput,
     WrongFile,
     // The model answers otherwise than it was asked to.
     Refusal,
@@ -51,6 +53,7 @@ pub enum Kind {
     InvalidJson,
     UnfitJson,
     ContentFilter,
+    EmptyCandidates,
 }
 
 /// Where a fault strikes.
@@ -64,7 +67,7 @@ pub enum Stage {
     Answer,
 }
 
-const TABLE: [(&str, Kind, Stage); 42] = [
+const TABLE: [(&str, Kind, Stage); 44] = [
     ("rate_limit", Kind::RateLimit, Stage::Request),
     ("quota", Kind::Quota, Stage::Request),
     ("server_error", Kind::ServerError, Stage::Request),
@@ -97,6 +100,7 @@ const TABLE: [(&str, Kind, Stage); 42] = [
     ("refuse_lines", Kind::RefuseLines, Stage::Job),
     ("truncate_lines", Kind::TruncateLines, Stage::Job),
     ("no_final_newline", Kind::NoFinalNewline, Stage::Job),
+    ("no_output", Kind::NoOutput, Stage::Job),
     ("wrong_file", Kind::WrongFile, Stage::Job),
     ("refusal", Kind::Refusal, Stage::Answer),
     ("truncated", Kind::Truncated, Stage::Answer),
@@ -107,6 +111,7 @@ const TABLE: [(&str, Kind, Stage); 42] = [
     ("invalid_json", Kind::InvalidJson, Stage::Answer),
     ("unfit_json", Kind::UnfitJson, Stage::Answer),
     ("content_filter", Kind::ContentFilter, Stage::Answer),
+    ("empty_candidates", Kind::EmptyCandidates, Stage::Answer),
 ];
 
 /// One fault: what, on which requests, how many times.
@@ -168,10 +173,10 @@ fn parse_filter(text: &str, filter: &str) -> Result<Filter, String> {
         Some((method, path)) => (Some(method.trim().to_ascii_uppercase()), path.trim()),
         None => (None, filter),
     };
-    if !path.starts_with('/') || path.contains(' ') {
+    if !path.starts_with(['/', ':']) || path.contains(' ') {
         return Err(format!(
-            "fault {text:?}: what follows the @ must be a path part that starts with /, with or without a method before it, \
-             such as \"POST /v1/batches\""
+            "fault {text:?}: what follows the @ must be a path part that starts with / or :, with or without a method before it, \
+             such as \"POST /v1/batches\" or \":batchGenerateContent\""
         ));
     }
     Ok((method, Some(path.to_owned())))
@@ -234,15 +239,15 @@ impl Faults {
         for (_, kind, stage) in TABLE {
             match stage {
                 Stage::Request => {}
-                // For these two TIMES counts looks at one job, not jobs.
-                Stage::Job if matches!(kind, Kind::NotFoundAfterCreate | Kind::LateList) => {
+                // For these TIMES counts looks at one job, not jobs.
+                Stage::Job if matches!(kind, Kind::NotFoundAfterCreate | Kind::LateList | Kind::NoOutput) => {
                     let found = self.list.iter().find(|fault| fault.kind == kind && fault.matches(method, path));
                     if let Some(fault) = found {
                         let looks = fault.times.unwrap_or(u32::MAX);
-                        if kind == Kind::LateList {
-                            caught.unlisted = looks;
-                        } else {
-                            caught.not_found = looks;
+                        match kind {
+                            Kind::LateList => caught.unlisted = looks,
+                            Kind::NoOutput => caught.no_output = looks,
+                            _ => caught.not_found = looks,
                         }
                     }
                 }
@@ -281,12 +286,29 @@ pub struct JobFaults {
     pub not_found: u32,
     /// So many lists of jobs leave it out.
     pub unlisted: u32,
+    /// So many looks at the finished job show no output yet.
+    pub no_output: u32,
 }
 
 impl JobFaults {
     pub fn has(&self, kind: Kind) -> bool {
         self.kinds.contains(&kind)
     }
+
+    /// Whether a fault of some rows strikes this one: the 3rd, the 6th, and so on.
+    pub fn strikes_row(&self, kind: Kind, index: usize) -> bool {
+        self.has(kind) && index % 3 == 2
+    }
+}
+
+/// Uses up one of the looks at a job that a fault spoils; false if none is left.
+pub fn spoil(looks: &AtomicU32) -> bool {
+    let spend = |left: u32| match left {
+        0 => None,
+        u32::MAX => Some(u32::MAX),
+        left => Some(left - 1),
+    };
+    looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
 }
 
 /// Levenshtein distance in characters.

@@ -12,6 +12,7 @@ mod http;
 mod multipart;
 mod openai;
 mod pattern;
+mod rows;
 mod scalar;
 mod server;
 mod store;

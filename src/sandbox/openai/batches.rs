@@ -1,6 +1,6 @@
 //! The Batches API: create, look, cancel, list. What a job does in between is in `job`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use hyper::StatusCode;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::error::ApiError;
 use super::{Answer, files, job, limit, list_page, query, values};
-use crate::sandbox::faults::{JobFaults, Kind};
+use crate::sandbox::faults::{JobFaults, Kind, spoil};
 use crate::sandbox::{Shared, http, lock};
 
 /// The only endpoint whose lines the sandbox runs.
@@ -159,7 +159,7 @@ pub fn create(shared: &Arc<Shared>, parts: &Parts, body: &Map<String, Value>) ->
 
 pub fn retrieve(shared: &Shared, id: &str) -> Answer {
     let batch = find(shared, id)?;
-    if strikes(&batch.not_found) {
+    if spoil(&batch.not_found) {
         return Err(no_batch(id));
     }
     Ok(reply(shared, &batch))
@@ -189,21 +189,11 @@ pub fn cancel(shared: &Shared, id: &str) -> Answer {
 pub fn list(shared: &Shared, parts: &Parts) -> Answer {
     let limit = limit(parts, 20, 100)?;
     let after = query(parts, "after");
-    let page = lock(&shared.openai.batches).page(after.as_deref(), limit, true, |batch| !strikes(&batch.unlisted));
+    let page = lock(&shared.openai.batches).page(after.as_deref(), limit, true, |batch| !spoil(&batch.unlisted));
     let page = page.ok_or_else(|| no_batch(after.as_deref().unwrap_or("")))?;
     let now = shared.clock.now();
     let data = page.items.iter().map(|batch| object(batch, now)).collect();
     Ok(http::json(StatusCode::OK, &list_page(data, page.has_more)))
-}
-
-/// Uses up one of the looks that a fault spoils.
-fn strikes(left: &AtomicU32) -> bool {
-    let spend = |left: u32| match left {
-        0 => None,
-        u32::MAX => Some(u32::MAX),
-        left => Some(left - 1),
-    };
-    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
 }
 
 fn find(shared: &Shared, id: &str) -> Result<Arc<Batch>, ApiError> {

@@ -31,7 +31,7 @@ pub enum End {
 /// Runs a job from its creation to its end.
 pub async fn run(shared: Arc<Shared>, batch: Arc<Batch>) {
     let plan = blocking(&shared, &batch, validated).await;
-    wait_or_cancel(&shared, &batch, batch.created_at + VALIDATING).await;
+    shared.clock.wait(batch.created_at + VALIDATING, &batch.cancel).await;
     let plan = match plan.and_then(|plan| refused_later(&batch, plan)) {
         Ok(plan) => plan,
         Err(errors) => return fail(&shared, &batch, errors),
@@ -44,7 +44,7 @@ pub async fn run(shared: Arc<Shared>, batch: Arc<Batch>) {
         progress.rows = plan.rows.iter().map(|row| row.succeeds).collect();
         progress.advance(Status::InProgress, started);
     }
-    wait_or_cancel(&shared, &batch, started + RUNNING).await;
+    shared.clock.wait(started + RUNNING, &batch.cancel).await;
     let (end, ran) = settle(&shared, &batch, total);
     let begun = shared.clock.now();
     let written = blocking(&shared, &batch, move |shared, batch| write(shared, batch, plan, ran, end)).await;
@@ -75,16 +75,6 @@ async fn blocking<T: Send + 'static>(
     let (shared, batch) = (shared.clone(), batch.clone());
     let done = tokio::task::spawn_blocking(move || work(&shared, &batch)).await;
     done.unwrap_or_else(|error| Err(vec![whole_file("server_error", format!("The job broke: {error}"), Value::Null)]))
-}
-
-/// Waits until `then` on the virtual clock, or until the batch is cancelled.
-async fn wait_or_cancel(shared: &Shared, batch: &Batch, then: f64) {
-    let rest = shared.clock.real_time(shared.clock.now(), then);
-    tokio::select! {
-        () = tokio::time::sleep(rest) => {}
-        // The permit stays for the next wait, which must not last either.
-        () = batch.cancel.notified() => batch.cancel.notify_one(),
-    }
 }
 
 /// How the job ends and how many rows it has run by then.

@@ -64,7 +64,7 @@ pub fn validated(shared: &Shared, batch: &Batch) -> Result<Plan, Vec<Value>> {
                 Ok(body_passes) => {
                     let succeeds = body_passes
                         && !batch.faults.has(Kind::FailedOnly)
-                        && !is_third(batch, Kind::FailLines, count - 1);
+                        && !batch.faults.strikes_row(Kind::FailLines, count - 1);
                     rows.push(Row { offset, length, index: count - 1, succeeds });
                 }
                 Err(error) if errors.len() < ERROR_LIMIT => errors.push(error.at(count)),
@@ -93,11 +93,6 @@ pub fn validated(shared: &Shared, batch: &Batch) -> Result<Plan, Vec<Value>> {
     }
     fastrand::Rng::with_seed(shared.seed).shuffle(&mut rows);
     Ok(Plan { input: reader.into_inner(), model: check.model.unwrap_or_default(), rows })
-}
-
-/// Faults of some lines strike the 3rd, the 6th, and so on.
-pub fn is_third(batch: &Batch, kind: Kind, index: usize) -> bool {
-    batch.faults.has(kind) && index % 3 == 2
 }
 
 /// Why a line fails its whole batch.

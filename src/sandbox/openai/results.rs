@@ -1,7 +1,6 @@
 //! The result files of a batch job: its rows answered one by one and written in the order in which they ran.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -12,10 +11,11 @@ use super::error::ApiError;
 use super::files::DEFAULT_LIFE;
 use super::format::SchemaCache;
 use super::job::{End, whole_file};
-use super::lines::{Plan, Row, is_third};
+use super::lines::{Plan, Row};
 use super::{responses, validate};
 use crate::sandbox::Shared;
 use crate::sandbox::faults::Kind;
+use crate::sandbox::rows::{self, LineFile};
 use crate::sandbox::store::StoredFile;
 
 /// Ids of the output and the error file, and what the rows cost.
@@ -32,18 +32,11 @@ pub fn write(shared: &Shared, batch: &Batch, mut plan: Plan, ran: usize, end: En
         if shared.stopping.load(Ordering::Relaxed) {
             return Err(vec![whole_file("server_error", "The sandbox stopped.".into(), Value::Null)]);
         }
-        let line = read_row(&mut plan.input, row).map_err(broken)?;
+        let line = rows::read(&mut plan.input, row.offset, row.length).map_err(broken)?;
         let unrun = (place >= ran).then_some(end);
         out.row(row, &line, unrun).map_err(broken)?;
     }
     out.finish().map_err(broken)
-}
-
-fn read_row(input: &mut File, row: &Row) -> io::Result<Map<String, Value>> {
-    let mut bytes = vec![0; row.length];
-    input.seek(SeekFrom::Start(row.offset))?;
-    input.read_exact(&mut bytes)?;
-    Ok(serde_json::from_slice(&bytes)?)
 }
 
 /// The two result files of a job, and what they cost.
@@ -61,14 +54,12 @@ struct Results<'a> {
 
 impl<'a> Results<'a> {
     fn new(shared: &'a Shared, batch: &'a Batch, total: usize) -> Results<'a> {
-        let file = || ResultFile { id: shared.ids.next("file-"), writer: None, bytes: 0 };
-        let (output, errors) = (file(), file());
         Results {
             shared,
             batch,
             total,
-            output,
-            errors,
+            output: ResultFile::new(shared),
+            errors: ResultFile::new(shared),
             usage: Usage::default(),
             cache: SchemaCache::default(),
             swapped: (false, false),
@@ -95,7 +86,7 @@ impl<'a> Results<'a> {
         let copies = if is_doubled { 2 } else { 1 };
         let into_output = succeeded != self.swaps(succeeded, unrun.is_none());
         let file = if into_output { &mut self.output } else { &mut self.errors };
-        (0..copies).try_for_each(|_| file.line(self.shared, &result))
+        (0..copies).try_for_each(|_| file.lines.line(&result))
     }
 
     fn swaps(&mut self, succeeded: bool, ran: bool) -> bool {
@@ -125,8 +116,8 @@ impl<'a> Results<'a> {
             ask.prompt.push_str("\u{2028}|\u{85}");
         }
         let fault = match () {
-            () if is_third(self.batch, Kind::RefuseLines, row.index) => Some(Kind::Refusal),
-            () if is_third(self.batch, Kind::TruncateLines, row.index) => Some(Kind::Truncated),
+            () if faults.strikes_row(Kind::RefuseLines, row.index) => Some(Kind::Refusal),
+            () if faults.strikes_row(Kind::TruncateLines, row.index) => Some(Kind::Truncated),
             () => faults.answer,
         };
         let response = responses::compose(&self.shared.ids, self.shared.clock.now() as i64, &ask, body, fault);
@@ -180,40 +171,26 @@ fn never_ran(end: End) -> Value {
     }
 }
 
-/// A result file, made with its first line.
+/// A result file, in the store once it is whole.
 struct ResultFile {
     id: String,
-    writer: Option<BufWriter<File>>,
-    bytes: u64,
+    lines: LineFile,
 }
 
 impl ResultFile {
-    fn line(&mut self, shared: &Shared, line: &[u8]) -> io::Result<()> {
-        let writer = match &mut self.writer {
-            Some(writer) => {
-                writer.write_all(b"\n")?;
-                self.bytes += 1;
-                writer
-            }
-            none => none.insert(BufWriter::with_capacity(1 << 20, File::create(shared.store.path(&self.id))?)),
-        };
-        self.bytes += line.len() as u64;
-        writer.write_all(line)
+    fn new(shared: &Shared) -> ResultFile {
+        let id = shared.ids.next("file-");
+        ResultFile { lines: LineFile::new(shared.store.path(&id)), id }
     }
 
     fn finish(self, shared: &Shared, batch: &Batch, suffix: &str) -> io::Result<Option<String>> {
-        let Some(mut writer) = self.writer else {
+        let path = self.lines.path().to_path_buf();
+        let Some(bytes) = self.lines.finish(!batch.faults.has(Kind::NoFinalNewline))? else {
             return Ok(None);
         };
-        let mut bytes = self.bytes;
-        if !batch.faults.has(Kind::NoFinalNewline) {
-            writer.write_all(b"\n")?;
-            bytes += 1;
-        }
-        writer.flush()?;
         let created_at = shared.clock.now() as i64;
         let file = shared.store.put(StoredFile {
-            path: shared.store.path(&self.id),
+            path,
             filename: format!("{}_{suffix}.jsonl", batch.id),
             purpose: "batch_output".into(),
             bytes,
