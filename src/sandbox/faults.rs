@@ -15,6 +15,8 @@ pub enum Kind {
     Forbidden,
     ModelNotFound,
     RequestTimeout,
+    GatewayTimeout,
+    SpendLimit,
     Conflict,
     HtmlBody,
     EmptyBody,
@@ -42,6 +44,8 @@ pub enum Kind {
     TruncateLines,
     NoFinalNewline,
     NoOutput,
+    Archived,
+    ForeignResultsUrl,
     WrongFile,
     // The model answers otherwise than it was asked to.
     Refusal,
@@ -54,6 +58,10 @@ pub enum Kind {
     UnfitJson,
     ContentFilter,
     EmptyCandidates,
+    NoOutputConfig,
+    PauseTurn,
+    ContextWindow,
+    SplitText,
 }
 
 /// Where a fault strikes.
@@ -67,7 +75,7 @@ pub enum Stage {
     Answer,
 }
 
-const TABLE: [(&str, Kind, Stage); 44] = [
+const TABLE: [(&str, Kind, Stage); 52] = [
     ("rate_limit", Kind::RateLimit, Stage::Request),
     ("quota", Kind::Quota, Stage::Request),
     ("server_error", Kind::ServerError, Stage::Request),
@@ -76,6 +84,8 @@ const TABLE: [(&str, Kind, Stage); 44] = [
     ("forbidden", Kind::Forbidden, Stage::Request),
     ("model_not_found", Kind::ModelNotFound, Stage::Request),
     ("request_timeout", Kind::RequestTimeout, Stage::Request),
+    ("gateway_timeout", Kind::GatewayTimeout, Stage::Request),
+    ("spend_limit", Kind::SpendLimit, Stage::Request),
     ("conflict", Kind::Conflict, Stage::Request),
     ("html_body", Kind::HtmlBody, Stage::Request),
     ("empty_body", Kind::EmptyBody, Stage::Request),
@@ -101,6 +111,8 @@ const TABLE: [(&str, Kind, Stage); 44] = [
     ("truncate_lines", Kind::TruncateLines, Stage::Job),
     ("no_final_newline", Kind::NoFinalNewline, Stage::Job),
     ("no_output", Kind::NoOutput, Stage::Job),
+    ("archived", Kind::Archived, Stage::Job),
+    ("foreign_results_url", Kind::ForeignResultsUrl, Stage::Job),
     ("wrong_file", Kind::WrongFile, Stage::Job),
     ("refusal", Kind::Refusal, Stage::Answer),
     ("truncated", Kind::Truncated, Stage::Answer),
@@ -112,6 +124,10 @@ const TABLE: [(&str, Kind, Stage); 44] = [
     ("unfit_json", Kind::UnfitJson, Stage::Answer),
     ("content_filter", Kind::ContentFilter, Stage::Answer),
     ("empty_candidates", Kind::EmptyCandidates, Stage::Answer),
+    ("no_output_config", Kind::NoOutputConfig, Stage::Answer),
+    ("pause_turn", Kind::PauseTurn, Stage::Answer),
+    ("context_window", Kind::ContextWindow, Stage::Answer),
+    ("split_text", Kind::SplitText, Stage::Answer),
 ];
 
 /// One fault: what, on which requests, how many times.
@@ -229,7 +245,14 @@ impl Faults {
 
     /// The answer fault that strikes an interactive call at `path`.
     pub fn take_answer(&mut self, method: &str, path: &str) -> Option<Kind> {
-        self.take(|fault| fault.stage == Stage::Answer && fault.matches(method, path))
+        // One that only strikes some requests waits for them.
+        let strikes_any = |fault: &Fault| fault.stage == Stage::Answer && fault.kind != Kind::NoOutputConfig;
+        self.take(|fault| strikes_any(fault) && fault.matches(method, path))
+    }
+
+    /// Whether a fault of this kind strikes this request.
+    pub fn take_kind(&mut self, kind: Kind, method: &str, path: &str) -> bool {
+        self.take(|fault| fault.kind == kind && fault.matches(method, path)).is_some()
     }
 
     /// All faults that a job caught when it was created at `path`. Of the answer faults only those whose filter names a
