@@ -191,7 +191,10 @@ def closed(**properties: Any) -> dict[str, Any]:
     ("schema", "words"),
     [
         (closed(x={"type": "integer", "minimum": 1}), "For 'integer' type, property 'minimum' is not supported"),
-        (closed(x={"type": "array", "items": {"type": "string"}, "minItems": 2}), "'minItems' values other than 0 or 1"),
+        (
+            closed(x={"type": "array", "items": {"type": "string"}, "minItems": 2}),
+            "'minItems' values other than 0 or 1",
+        ),
         (closed(x={"type": "array", "maxItems": 2}), "For 'array' type, property 'maxItems' is not supported"),
         (closed(x={"type": "string", "maxLength": 2}), "property 'maxLength'"),
         (closed(x={"type": "object", "additionalProperties": {"type": "string"}}), "'additionalProperties' must be"),
@@ -200,7 +203,7 @@ def closed(**properties: Any) -> dict[str, Any]:
         ({**closed(**{f"p{n}": {"type": "string"} for n in range(25)}), "required": []}, "optional parameters (25)"),
         (closed(**{f"p{n}": {"type": ["string", "null"]} for n in range(17)}), "union types (17 parameters"),
     ],
-)  # fmt: skip
+)
 def test_schema_rules(client, schema, words):
     refused(client, words, output_config={"format": {"type": "json_schema", "schema": schema}})
     tool = {"name": "x", "input_schema": schema, "strict": True}
@@ -241,26 +244,42 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"seed": 1}, "seed: Extra inputs are not permitted"),
     ({"response_format": {}}, "response_format: Extra inputs are not permitted"),
     ({"output_config": {"formt": {}}}, "output_config.formt: Extra inputs are not permitted"),
-    ({"output_config": {"format": {"type": "json_schema", "schema": SCHEMA, "name": "x"}}},
-     "output_config.format.name: Extra inputs are not permitted"),
+    (
+        {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA, "name": "x"}}},
+        "output_config.format.name: Extra inputs are not permitted",
+    ),
     ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema: Field required"),
     ({"output_config": {"effort": "huge"}}, "output_config.effort: Input should be 'low', "),
     ({"metadata": {"user": "x"}}, "metadata.user: Extra inputs are not permitted"),
     ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages.0.name: Extra inputs are not permitted"),
-    ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "id": 1}]}]},
-     "messages.0.content.0.id: Extra inputs are not permitted"),
-    ({"messages": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]}, "Input tag 'input_text' found"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be 'user', 'assistant' or 'system'"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "id": 1}]}]},
+        "messages.0.content.0.id: Extra inputs are not permitted",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]},
+        "Input tag 'input_text' found",
+    ),
+    (
+        {"messages": [{"role": "tool", "content": "x"}]},
+        "messages.0.role: Input should be 'user', 'assistant' or 'system'",
+    ),
     ({"messages": []}, "at least one message is required"),
     ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
     ({"messages": [{"role": "user", "content": ""}]}, "text content blocks must be non-empty"),
-    ({"messages": [{"role": "user", "content": [{"type": "text", "text": " \n"}]}]}, "must contain non-whitespace text"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": " \n"}]}]},
+        "must contain non-whitespace text",
+    ),
     ({"system": [{"type": "text", "text": ""}]}, "text content blocks must be non-empty"),
     ({"system": None}, "system: Input should be"),
     ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
     ({"max_tokens": 1.5}, "max_tokens: Input should be a valid integer"),
     ({"max_tokens": None}, "max_tokens: Input should be a valid integer"),
-    ({"model": "claude-haiku-4-5", "max_tokens": 64_001}, "64001 > 64000, which is the maximum allowed number of output"),
+    (
+        {"model": "claude-haiku-4-5", "max_tokens": 64_001},
+        "64001 > 64000, which is the maximum allowed number of output",
+    ),
     ({"model": ""}, "model: String should have at least 1 character"),
     ({"temperature": 1.1}, "temperature: Input should be less than or equal to 1"),
     ({"temperature": None}, "temperature: Input should be a valid number"),
@@ -273,14 +292,20 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"stop_sequences": ["\n\n"]}, "stop_sequences: each stop sequence must contain non-whitespace"),
     ({"stream": True}, "stream: the sandbox does not stream yet"),
     ({"service_tier": "flex"}, "service_tier: Input should be 'auto' or 'standard_only'"),
-    ({"thinking": {"type": "enabled", "budget_tokens": 1000}}, "budget_tokens: Input should be greater than or equal to 1024"),
+    (
+        {"thinking": {"type": "enabled", "budget_tokens": 1000}},
+        "budget_tokens: Input should be greater than or equal to 1024",
+    ),
     ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "`max_tokens` must be greater than"),
     ({"thinking": {"type": "adaptive", "budget_tokens": 1024}}, "budget_tokens: Extra inputs are not permitted"),
     ({"thinking": {"type": "on"}}, "Input tag 'on' found"),
     ({"thinking": {"type": "adaptive"}, "temperature": 0}, "`temperature` may only be set to 1"),
-    ({"thinking": {"type": "disabled"}, "model": "claude-opus-5-5"}, "\"disabled\" is not supported for this model"),
-    ({"model": "claude-opus-5-5", **FORCED}, "tool_choice: type \"tool\" and \"any\" are not supported for this model."),
-    ({**FORCED, "thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000}, "Thinking may not be enabled"),
+    ({"thinking": {"type": "disabled"}, "model": "claude-opus-5-5"}, '"disabled" is not supported for this model'),
+    ({"model": "claude-opus-5-5", **FORCED}, 'tool_choice: type "tool" and "any" are not supported for this model.'),
+    (
+        {**FORCED, "thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000},
+        "Thinking may not be enabled",
+    ),
     ({"tool_choice": {"type": "any"}}, "tool_choice may only be specified while providing tools"),
     ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "x"}}, "Tool 'x' not found in provided tools"),
     ({"tools": [TOOL], "tool_choice": {"type": "required"}}, "Input tag 'required' found"),
@@ -288,10 +313,15 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{**TOOL, "name": "a b"}]}, "tools.0.custom.name: String should match pattern"),
     ({"tools": [{"name": "x"}]}, "tools.0.custom.input_schema: Field required"),
     ({"tools": [{**TOOL, "function": {}}]}, "tools.0.custom.function: Extra inputs are not permitted"),
-    ({"model": "claude-sonnet-4-6", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]},
-     "does not support assistant message prefill"),
+    (
+        {
+            "model": "claude-sonnet-4-6",
+            "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}],
+        },
+        "does not support assistant message prefill",
+    ),
     ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y "}]}, "trailing whitespace"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("body", "words"), REFUSALS)
@@ -468,17 +498,25 @@ def test_the_create_calls_version_governs_all(client):
         ({"requests": [{"params": {}}]}, "requests.0.custom_id: Field required"),
         ({"requests": [*rows(1), {"custom_id": "a"}]}, "requests.1.params: Field required"),
         ({"requests": [{"custom_id": "a", "params": []}]}, "requests.0.params: Input should be a valid dictionary"),
-        ({"requests": [{"custom_id": "a" * 65, "params": {}}]},
-         "requests.0.custom_id: String should have at most 64 characters"),
+        (
+            {"requests": [{"custom_id": "a" * 65, "params": {}}]},
+            "requests.0.custom_id: String should have at most 64 characters",
+        ),
         ({"requests": [{"custom_id": "a b", "params": {}}]}, "requests.0.custom_id: String should match pattern"),
-        ({"requests": [{"custom_id": "", "params": {}}]}, "requests.0.custom_id: String should have at least 1 character"),
+        (
+            {"requests": [{"custom_id": "", "params": {}}]},
+            "requests.0.custom_id: String should have at least 1 character",
+        ),
         ({"requests": [{"custom_id": 1, "params": {}}]}, "requests.0.custom_id: Input should be a valid string"),
-        ({"requests": [{"custom_id": "a", "params": {}, "url": "/"}]}, "requests.0.url: Extra inputs are not permitted"),
+        (
+            {"requests": [{"custom_id": "a", "params": {}, "url": "/"}]},
+            "requests.0.url: Extra inputs are not permitted",
+        ),
         ({"requests": [*rows(2), *rows(1)]}, "requests.2.custom_id: custom_id 'r0' is not unique"),
         ({"requests": ["x"]}, "requests.0: Input should be a valid dictionary"),
         ({"requests": 5}, "not valid"),
     ],
-)  # fmt: skip
+)
 def test_refused_batches(client, body, words):
     with pytest.raises(anthropic.BadRequestError) as caught:
         client.post("/v1/messages/batches", body=body, cast_to=object)
@@ -486,8 +524,12 @@ def test_refused_batches(client, body, words):
 
 
 def post(client: Any, body: bytes) -> Any:
-    return client.post("/v1/messages/batches", content=body, cast_to=MessageBatch,
-                       options={"headers": {"content-type": "application/json"}})  # fmt: skip
+    return client.post(
+        "/v1/messages/batches",
+        content=body,
+        cast_to=MessageBatch,
+        options={"headers": {"content-type": "application/json"}},
+    )
 
 
 def many(count: int) -> bytes:
