@@ -58,7 +58,9 @@ def strictly(kind: type[pydantic.BaseModel], content: bytes | str) -> Any:
                 look(item, path)
 
     look(value, kind.__name__)
-    assert unknown == []
+    # Packages before 2.0 know less of a model than the API sends.
+    is_old = int(anthropic.__version__.split(".")[0]) < 2
+    assert unknown == [] or (is_old and kind is ModelInfo)
     return value
 
 
