@@ -243,6 +243,10 @@ def test_tools(client):
 
 
 REFUSALS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"model": "claude-opus-5", "thinking": {"type": "disabled"}, "output_config": {"effort": "max"}},
+        "not supported at this effort",
+    ),
     ({"seed": 1}, "seed: Extra inputs are not permitted"),
     ({"response_format": {}}, "response_format: Extra inputs are not permitted"),
     ({"output_config": {"formt": {}}}, "output_config.formt: Extra inputs are not permitted"),
@@ -381,8 +385,10 @@ def test_models(client):
     assert [model.id for model in client.models.list(limit=3, before_id=names[-1])] == names[-4:-1] + names[
         1:-4
     ] + names[:1]
-    model = read(ModelInfo, client.models.with_raw_response.retrieve("claude-opus-5-5"))
-    assert model.capabilities.structured_outputs.supported and not model.capabilities.thinking.types.disabled.supported
+    raw = client.models.with_raw_response.retrieve("claude-opus-5-5")
+    read(ModelInfo, raw)
+    can = raw.http_response.json()["capabilities"]
+    assert can["structured_outputs"]["supported"] and not can["thinking"]["types"]["disabled"]["supported"]
     with pytest.raises(anthropic.NotFoundError, match="model: claude-none"):
         client.models.retrieve("claude-none")
 

@@ -19,6 +19,8 @@ pub struct Family {
     /// Types of `thinking` that it refuses.
     pub refused_thinking: &'static [&'static str],
     pub thinks_by_default: bool,
+    /// Efforts at which thinking cannot be turned off.
+    pub must_think_at: &'static [&'static str],
     pub refuses_forced_tools: bool,
     pub refuses_prefill: bool,
     /// Thinking is not shown unless asked for.
@@ -33,6 +35,7 @@ const ANY: Family = Family {
     one_of_both: false,
     refused_thinking: &[],
     thinks_by_default: false,
+    must_think_at: &[],
     refuses_forced_tools: false,
     refuses_prefill: false,
     omits_thinking: false,
@@ -60,8 +63,8 @@ const FAMILIES: [Family; 18] = [
     Family { prefix: "claude-mythos-preview", refused_thinking: &["disabled"], refuses_forced_tools: true, ..NEWEST },
     Family { prefix: "claude-mythos-5", refused_thinking: ALWAYS_THINKS, ..NEWEST },
     Family { prefix: "claude-sonnet-5-5", refused_thinking: ALWAYS_THINKS, ..NEWEST },
-    Family { prefix: "claude-haiku-5-5", ..NEWEST },
-    Family { prefix: "claude-opus-5", ..NEWEST },
+    Family { prefix: "claude-haiku-5-5", must_think_at: &["xhigh", "max"], ..NEWEST },
+    Family { prefix: "claude-opus-5", must_think_at: &["xhigh", "max"], ..NEWEST },
     Family { prefix: "claude-sonnet-5", ..NEWEST },
     Family { prefix: "claude-opus-4-8", ..FOUR_7 },
     Family { prefix: "claude-opus-4-7", ..FOUR_7 },

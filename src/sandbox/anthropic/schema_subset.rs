@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
 /// Allowed on every node.
-const COMMON: [&str; 19] = [
+const COMMON: [&str; 18] = [
     "type",
     "enum",
     "const",
@@ -24,7 +24,6 @@ const COMMON: [&str; 19] = [
     "deprecated",
     "readOnly",
     "writeOnly",
-    "nullable",
 ];
 /// Deeper than any grammar that compiles, and shallow enough for any stack.
 const DEPTH_LIMIT: usize = 60;

@@ -141,6 +141,10 @@ fn check_thinking(body: &Map<String, Value>, family: &Family, max_tokens: Option
     if family.refused_thinking.contains(&kind) {
         return Err(ApiError::at("thinking.type", format!("\"{kind}\" is not supported for this model.")));
     }
+    let effort = body.get("output_config").and_then(|config| config.get("effort")).and_then(Value::as_str);
+    if kind == "disabled" && effort.is_some_and(|effort| family.must_think_at.contains(&effort)) {
+        return Err(ApiError::at("thinking.type", "\"disabled\" is not supported at this effort for this model."));
+    }
     if kind == "enabled" {
         let path = join(&path, "budget_tokens");
         let budget = given.get("budget_tokens").ok_or_else(|| ApiError::missing(&path))?;
