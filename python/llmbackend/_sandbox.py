@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # For each provider that is served: the variables that its SDK and this package read, key first.
-_VARIABLES = {"openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL")}
+_VARIABLES = {
+    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+}
 _KEY = "sandbox"
 
 

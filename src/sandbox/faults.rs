@@ -15,6 +15,8 @@ pub enum Kind {
     Forbidden,
     ModelNotFound,
     RequestTimeout,
+    GatewayTimeout,
+    SpendLimit,
     Conflict,
     HtmlBody,
     EmptyBody,
@@ -41,6 +43,9 @@ pub enum Kind {
     RefuseLines,
     TruncateLines,
     NoFinalNewline,
+    NoOutput,
+    Archived,
+    ForeignResultsUrl,
     WrongFile,
     // The model answers otherwise than it was asked to.
     Refusal,
@@ -52,6 +57,11 @@ pub enum Kind {
     InvalidJson,
     UnfitJson,
     ContentFilter,
+    EmptyCandidates,
+    NoOutputConfig,
+    PauseTurn,
+    ContextWindow,
+    SplitText,
 }
 
 /// Where a fault strikes.
@@ -65,7 +75,7 @@ pub enum Stage {
     Answer,
 }
 
-const TABLE: [(&str, Kind, Stage); 42] = [
+const TABLE: [(&str, Kind, Stage); 52] = [
     ("rate_limit", Kind::RateLimit, Stage::Request),
     ("quota", Kind::Quota, Stage::Request),
     ("server_error", Kind::ServerError, Stage::Request),
@@ -74,6 +84,8 @@ const TABLE: [(&str, Kind, Stage); 42] = [
     ("forbidden", Kind::Forbidden, Stage::Request),
     ("model_not_found", Kind::ModelNotFound, Stage::Request),
     ("request_timeout", Kind::RequestTimeout, Stage::Request),
+    ("gateway_timeout", Kind::GatewayTimeout, Stage::Request),
+    ("spend_limit", Kind::SpendLimit, Stage::Request),
     ("conflict", Kind::Conflict, Stage::Request),
     ("html_body", Kind::HtmlBody, Stage::Request),
     ("empty_body", Kind::EmptyBody, Stage::Request),
@@ -98,6 +110,9 @@ const TABLE: [(&str, Kind, Stage); 42] = [
     ("refuse_lines", Kind::RefuseLines, Stage::Job),
     ("truncate_lines", Kind::TruncateLines, Stage::Job),
     ("no_final_newline", Kind::NoFinalNewline, Stage::Job),
+    ("no_output", Kind::NoOutput, Stage::Job),
+    ("archived", Kind::Archived, Stage::Job),
+    ("foreign_results_url", Kind::ForeignResultsUrl, Stage::Job),
     ("wrong_file", Kind::WrongFile, Stage::Job),
     ("refusal", Kind::Refusal, Stage::Answer),
     ("truncated", Kind::Truncated, Stage::Answer),
@@ -108,6 +123,11 @@ const TABLE: [(&str, Kind, Stage); 42] = [
     ("invalid_json", Kind::InvalidJson, Stage::Answer),
     ("unfit_json", Kind::UnfitJson, Stage::Answer),
     ("content_filter", Kind::ContentFilter, Stage::Answer),
+    ("empty_candidates", Kind::EmptyCandidates, Stage::Answer),
+    ("no_output_config", Kind::NoOutputConfig, Stage::Answer),
+    ("pause_turn", Kind::PauseTurn, Stage::Answer),
+    ("context_window", Kind::ContextWindow, Stage::Answer),
+    ("split_text", Kind::SplitText, Stage::Answer),
 ];
 
 /// One fault: what, on which requests, how many times.
@@ -169,10 +189,10 @@ fn parse_filter(text: &str, filter: &str) -> Result<Filter, String> {
         Some((method, path)) => (Some(method.trim().to_ascii_uppercase()), path.trim()),
         None => (None, filter),
     };
-    if !path.starts_with('/') || path.contains(' ') {
+    if !path.starts_with(['/', ':']) || path.contains(' ') {
         return Err(format!(
-            "fault {text:?}: what follows the @ must be a path part that starts with /, with or without a method before it, \
-             such as \"POST /v1/batches\""
+            "fault {text:?}: what follows the @ must be a path part that starts with / or :, with or without a method before it, \
+             such as \"POST /v1/batches\" or \":batchGenerateContent\""
         ));
     }
     Ok((method, Some(path.to_owned())))
@@ -225,7 +245,14 @@ impl Faults {
 
     /// The answer fault that strikes an interactive call at `path`.
     pub fn take_answer(&mut self, method: &str, path: &str) -> Option<Kind> {
-        self.take(|fault| fault.stage == Stage::Answer && fault.matches(method, path))
+        // One that only strikes some requests waits for them.
+        let strikes_any = |fault: &Fault| fault.stage == Stage::Answer && fault.kind != Kind::NoOutputConfig;
+        self.take(|fault| strikes_any(fault) && fault.matches(method, path))
+    }
+
+    /// Whether a fault of this kind strikes this request.
+    pub fn take_kind(&mut self, kind: Kind, method: &str, path: &str) -> bool {
+        self.take(|fault| fault.kind == kind && fault.matches(method, path)).is_some()
     }
 
     /// All faults that a job caught when it was created at `path`. Of the answer faults only those whose filter names a
@@ -235,15 +262,15 @@ impl Faults {
         for (_, kind, stage) in TABLE {
             match stage {
                 Stage::Request => {}
-                // For these two TIMES counts looks at one job, not jobs.
-                Stage::Job if matches!(kind, Kind::NotFoundAfterCreate | Kind::LateList) => {
+                // For these TIMES counts looks at one job, not jobs.
+                Stage::Job if matches!(kind, Kind::NotFoundAfterCreate | Kind::LateList | Kind::NoOutput) => {
                     let found = self.list.iter().find(|fault| fault.kind == kind && fault.matches(method, path));
                     if let Some(fault) = found {
                         let looks = fault.times.unwrap_or(u32::MAX);
-                        if kind == Kind::LateList {
-                            caught.unlisted = looks;
-                        } else {
-                            caught.not_found = looks;
+                        match kind {
+                            Kind::LateList => caught.unlisted = looks,
+                            Kind::NoOutput => caught.no_output = looks,
+                            _ => caught.not_found = looks,
                         }
                     }
                 }
@@ -282,6 +309,8 @@ pub struct JobFaults {
     pub not_found: u32,
     /// So many lists of jobs leave it out.
     pub unlisted: u32,
+    /// So many looks at the finished job show no output yet.
+    pub no_output: u32,
 }
 
 impl JobFaults {

@@ -10,7 +10,7 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::Value;
@@ -39,7 +39,7 @@ pub fn json(status: StatusCode, value: &Value) -> Reply {
 }
 
 /// `length` bytes of a file from `start` on, read as the client takes them.
-pub async fn file(status: StatusCode, path: &Path, start: u64, length: u64) -> io::Result<Reply> {
+async fn file(status: StatusCode, path: &Path, start: u64, length: u64) -> io::Result<Reply> {
     let mut file = tokio::fs::File::open(path).await?;
     file.seek(io::SeekFrom::Start(start)).await?;
     let pieces = stream::unfold((file, length), |(mut file, left)| async move {
@@ -59,6 +59,28 @@ pub async fn file(status: StatusCode, path: &Path, start: u64, length: u64) -> i
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     Ok(reply)
+}
+
+/// A file of `size` bytes, or the part of it that the request's `Range` asks for. `None`: there is no such part.
+pub async fn download(parts: &Parts, path: &Path, size: u64) -> io::Result<Option<Reply>> {
+    let (status, start, length) = match range(parts.headers.get(RANGE), size) {
+        Range::All => (StatusCode::OK, 0, size),
+        Range::Part(start, length) => (StatusCode::PARTIAL_CONTENT, start, length),
+        Range::Unsatisfiable => return Ok(None),
+    };
+    let mut reply = file(status, path, start, length).await?;
+    reply.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if status == StatusCode::PARTIAL_CONTENT {
+        set_header(&mut reply, CONTENT_RANGE.as_str(), &format!("bytes {start}-{}/{size}", start + length - 1));
+    }
+    Ok(Some(reply))
+}
+
+/// Sets a header whose value is text of our own making.
+pub fn set_header(reply: &mut Reply, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        reply.headers_mut().insert(name, value);
+    }
 }
 
 /// What happens in the middle of a body.
@@ -122,11 +144,14 @@ pub enum Unreadable {
     Broken,
 }
 
-/// The whole body, at most `limit` bytes.
-pub async fn read_all(body: Incoming, limit: usize) -> Result<Bytes, Unreadable> {
-    match Limited::new(body, limit).collect().await {
+/// The whole body, at most `limit` bytes. A longer one is read to its end.
+pub async fn read_all(mut body: Incoming, limit: usize) -> Result<Bytes, Unreadable> {
+    match Limited::new(&mut body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Unreadable::TooLarge),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            drain(body).await;
+            Err(Unreadable::TooLarge)
+        }
         Err(_) => Err(Unreadable::Broken),
     }
 }
@@ -138,7 +163,7 @@ pub async fn drain(mut body: Incoming) {
 
 /// Which bytes a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Range {
+enum Range {
     All,
     /// First byte and length.
     Part(u64, u64),
@@ -146,7 +171,7 @@ pub enum Range {
 }
 
 /// Reads `bytes=a-b`, `bytes=a-` and `bytes=-n`. Anything else, several ranges among it, means all (RFC 9110 allows that).
-pub fn range(header: Option<&HeaderValue>, size: u64) -> Range {
+fn range(header: Option<&HeaderValue>, size: u64) -> Range {
     let text = header.and_then(|value| value.to_str().ok());
     let Some((first, last)) = text.and_then(|text| text.strip_prefix("bytes=")?.split_once('-')) else {
         return Range::All;

@@ -2,9 +2,10 @@
 //!
 //! It needs no key and no network. It is a second implementation on purpose: nothing here uses the client's code, so that a
 //! mistake in one of the two shows. A request passes `server` (connection, mount, request faults), then the provider's folder
-//! (`openai`), which uses the pure parts (`answer`, `faults`, `clock`) and the files on disk (`store`).
+//! (`openai`, `anthropic`), which uses the pure parts (`answer`, `faults`, `clock`) and the files on disk (`store`).
 
 mod answer;
+mod anthropic;
 mod clock;
 mod dice;
 mod faults;
@@ -76,7 +77,7 @@ pub struct Logged {
 const LOG_LIMIT: usize = 100_000;
 
 /// The providers served, as (name, mount, version path).
-const MOUNTS: [(&str, &str, &str); 1] = [("openai", "api.openai.com", "/v1")];
+const MOUNTS: [(&str, &str, &str); 2] = [("openai", "api.openai.com", "/v1"), ("anthropic", "api.anthropic.com", "")];
 
 /// A running sandbox. It owns a thread and a tokio runtime of its own; dropping it stops both.
 #[derive(Debug)]
@@ -101,6 +102,7 @@ struct Shared {
     stopping: AtomicBool,
     store: store::Store,
     openai: openai::OpenAi,
+    anthropic: anthropic::Anthropic,
 }
 
 impl Sandbox {
@@ -129,6 +131,7 @@ impl Sandbox {
             stopping: AtomicBool::new(false),
             store: store::Store::new(&directory)?,
             openai: openai::OpenAi::default(),
+            anthropic: anthropic::Anthropic::default(),
         });
         // Bound here and not on the thread, so that a taken port is an error of this call.
         let listener = std::net::TcpListener::bind((host, port))?;

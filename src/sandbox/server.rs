@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -14,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::faults::Kind;
 use super::http::{self, Break, Reply};
-use super::{MOUNTS, Shared, lock, openai};
+use super::{MOUNTS, Shared, anthropic, lock, openai};
 
 /// Serves until told to stop. Connections that are still open then end with the runtime.
 pub async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, stop: oneshot::Receiver<()>) {
@@ -53,9 +52,9 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Reply> {
     let number = lock(&shared.log).begin(request.method().as_str(), request.uri().path());
     let mut reply = strike(&shared, request).await?;
-    let id = shared.ids.next("req_");
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        reply.headers_mut().insert("x-request-id", id);
+    // Anthropic's replies have theirs already: it stands in the body of an error, too.
+    if !reply.headers().contains_key("request-id") {
+        http::set_header(&mut reply, "x-request-id", &shared.ids.next("req_"));
     }
     lock(&shared.log).end(number, reply.status().as_u16());
     Ok(reply)
@@ -86,18 +85,21 @@ async fn strike(shared: &Arc<Shared>, request: Request<Incoming>) -> io::Result<
         }
         Some(kind) => {
             http::drain(request.into_body()).await;
-            // The form of an error is the provider's. There is one so far; the mount decides when there are more.
-            Ok(openai::fault(kind))
+            // The form of an error is the provider's.
+            match split_mount(&path).0 {
+                ANTHROPIC => Ok(anthropic::fault(shared, kind)),
+                _ => Ok(openai::fault(kind)),
+            }
         }
     }
 }
 
 async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
-    let (mount, rest) = match path.trim_start_matches('/').split_once('/') {
-        Some((mount, rest)) => (mount, rest),
-        None => (path.trim_start_matches('/'), ""),
-    };
+    let (mount, rest) = split_mount(&path);
+    if mount == ANTHROPIC {
+        return anthropic::route(shared, request, rest).await;
+    }
     if is_openai(mount) {
         return openai::route(shared, request, rest).await;
     }
@@ -109,6 +111,14 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
     let message = format!("Nothing is served at {path}; the sandbox serves {}.", mounts.join(", "));
     let error = json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}});
     http::json(StatusCode::NOT_FOUND, &error)
+}
+
+const ANTHROPIC: &str = "api.anthropic.com";
+
+/// The first segment of a path, and the rest.
+fn split_mount(path: &str) -> (&str, &str) {
+    let path = path.trim_start_matches('/');
+    path.split_once('/').unwrap_or((path, ""))
 }
 
 /// The host's own name, or a regional one (`eu.api.openai.com`).

@@ -78,6 +78,17 @@ impl<T> Shelf<T> {
         items.truncate(limit);
         Some(Page { items, has_more })
     }
+
+    /// Newest first, the up to `limit` things just before the one called `before`. `None`: there is no such thing.
+    pub fn page_before(&self, before: &str, limit: usize, keep: impl Fn(&T) -> bool) -> Option<Page<T>> {
+        let before = *self.places.get(before)?;
+        let newer = self.items.range(before + 1..).map(|(_, (_, item))| item);
+        let mut items: Vec<Arc<T>> = newer.filter(|item| keep(item)).take(limit + 1).cloned().collect();
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        items.reverse();
+        Some(Page { items, has_more })
+    }
 }
 
 /// A file that a client uploaded or a job wrote.
@@ -169,5 +180,11 @@ mod tests {
         assert_eq!(read(Some("3"), 3, true), (vec![2, 1, 0], false));
         assert_eq!(read(Some("3"), 3, false), (vec![4], false));
         assert!(shelf.page(Some("9"), 1, true, |_| true).is_none());
+        let before = |id, limit| {
+            let page = shelf.page_before(id, limit, |_| true).unwrap();
+            (page.items.iter().map(|item| **item).collect::<Vec<i32>>(), page.has_more)
+        };
+        assert_eq!(before("1", 2), (vec![3, 2], true));
+        assert_eq!(before("2", 2), (vec![4, 3], false));
     }
 }

@@ -89,7 +89,7 @@ pub fn fault(kind: Kind) -> Reply {
                 "Rate limit reached for requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 1s.";
             error(StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"), message)
         }
-        Kind::Quota => {
+        Kind::Quota | Kind::SpendLimit => {
             let message = "You exceeded your current quota, please check your plan and billing details.";
             error(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota"), message)
         }
@@ -111,6 +111,7 @@ pub fn fault(kind: Kind) -> Reply {
             let message = "The resource was changed by another request.";
             error(StatusCode::CONFLICT, "invalid_request_error", None, message)
         }
+        Kind::GatewayTimeout => error(StatusCode::GATEWAY_TIMEOUT, "server_error", None, "The gateway timed out."),
         _ => ApiError::server("The server had an error while processing your request. Sorry about that!"),
     };
     let mut reply = error.reply();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use hyper::header::{CONTENT_RANGE, CONTENT_TYPE};
 use hyper::http::request::Parts;
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, BufWriter};
@@ -14,7 +14,7 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 use super::error::ApiError;
 use super::{Answer, header, limit, list_page, query, values};
 use crate::sandbox::Shared;
-use crate::sandbox::http::{self, Range};
+use crate::sandbox::http;
 use crate::sandbox::multipart::{Event, Reader};
 use crate::sandbox::store::StoredFile;
 
@@ -232,29 +232,14 @@ pub fn list(shared: &Shared, parts: &Parts) -> Answer {
 
 pub async fn content(shared: &Shared, parts: &Parts, id: &str) -> Answer {
     let file = find(shared, id)?;
-    let (status, start, length) = match http::range(parts.headers.get(RANGE), file.bytes) {
-        Range::All => (StatusCode::OK, 0, file.bytes),
-        Range::Part(start, length) => (StatusCode::PARTIAL_CONTENT, start, length),
-        Range::Unsatisfiable => {
-            let error = ApiError::invalid(None, "", format!("The file has {} bytes.", file.bytes));
-            let mut reply = error.with_status(StatusCode::RANGE_NOT_SATISFIABLE).reply();
-            set(&mut reply, format!("bytes */{}", file.bytes));
-            return Ok(reply);
-        }
-    };
-    let mut reply = http::file(status, &file.path, start, length).await.map_err(|error| match error.kind() {
+    let reply = http::download(parts, &file.path, file.bytes).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => no_file(id),
         _ => error.into(),
     })?;
-    reply.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if status == StatusCode::PARTIAL_CONTENT {
-        set(&mut reply, format!("bytes {start}-{}/{}", start + length - 1, file.bytes));
-    }
-    Ok(reply)
-}
-
-fn set(reply: &mut http::Reply, content_range: String) {
-    if let Ok(value) = HeaderValue::from_str(&content_range) {
-        reply.headers_mut().insert(CONTENT_RANGE, value);
-    }
+    Ok(reply.unwrap_or_else(|| {
+        let error = ApiError::invalid(None, "", format!("The file has {} bytes.", file.bytes));
+        let mut reply = error.with_status(StatusCode::RANGE_NOT_SATISFIABLE).reply();
+        http::set_header(&mut reply, CONTENT_RANGE.as_str(), &format!("bytes */{}", file.bytes));
+        reply
+    }))
 }
