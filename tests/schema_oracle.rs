@@ -27,9 +27,7 @@ const OPENAI: &[(&str, &str, Ours)] = &[
     (
         "additionalProperties true kept",
         "open object: strict mode refuses it, so the caller's schema goes out with strict false",
-        Loose(
-            r#"{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":true}"#,
-        ),
+        Loose(r#"{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":true}"#),
     ),
     (
         "items list (tuple form) not visited",
@@ -69,15 +67,9 @@ const OPENAI: &[(&str, &str, Ours)] = &[
     (
         r##"$ref "#" with sibling -> error"##,
         "recursion through '#' is allowed: the reference stays, its description goes",
-        Strict(
-            r##"{"type":"object","properties":{"a":{"$ref":"#"}},"additionalProperties":false,"required":["a"]}"##,
-        ),
+        Strict(r##"{"type":"object","properties":{"a":{"$ref":"#"}},"additionalProperties":false,"required":["a"]}"##),
     ),
-    (
-        "$ref external bare kept",
-        "nothing is ever fetched: SchemaError",
-        Error("leaves the schema"),
-    ),
+    ("$ref external bare kept", "nothing is ever fetched: SchemaError", Error("leaves the schema")),
     (
         "self-recursive $ref with sibling -> RecursionError",
         "the SDK recurses until the stack ends; the reference stays, its description goes",
@@ -88,9 +80,7 @@ const OPENAI: &[(&str, &str, Ours)] = &[
     (
         "property schema true -> TypeError",
         "'true' allows anything, which strict mode cannot say: strict false",
-        Loose(
-            r#"{"type":"object","properties":{"a":true}}"#,
-        ),
+        Loose(r#"{"type":"object","properties":{"a":true}}"#),
     ),
     (
         "enum/const/format untouched",
@@ -109,9 +99,7 @@ const OPENAI: &[(&str, &str, Ours)] = &[
     (
         "empty schema",
         "'{}' allows anything, which strict mode cannot say: strict false; the root must be an object: wrapped, and unwrapped in the answer",
-        Loose(
-            r#"{"type":"object","properties":{"value":{}},"required":["value"],"additionalProperties":false}"#,
-        ),
+        Loose(r#"{"type":"object","properties":{"value":{}},"required":["value"],"additionalProperties":false}"#),
     ),
     (
         "responses.parse(text_format=WithDesc)",
@@ -182,16 +170,12 @@ const ANTHROPIC: &[(&str, &str, Ours)] = &[
     (
         "string unsupported format",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"string","description":"{format: \"binary\"}"}"#,
-        ),
+        Strict(r#"{"type":"string","description":"{format: \"binary\"}"}"#),
     ),
     (
         "string default",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"string","description":"{default: \"x\"}"}"#,
-        ),
+        Strict(r#"{"type":"string","description":"{default: \"x\"}"}"#),
     ),
     (
         "default null/bool/list",
@@ -200,23 +184,13 @@ const ANTHROPIC: &[(&str, &str, Ours)] = &[
             r#"{"type":"object","properties":{"a":{"type":"boolean","description":"{default: true}"},"b":{"type":"null","description":"{default: null}"},"c":{"type":"array","items":{"type":"string"},"description":"{default: [\"x\"]}"}},"additionalProperties":false}"#,
         ),
     ),
-    (
-        "enum complex",
-        "(e) the SDK sends an object that is always empty and fits no value of the enum",
-        Error("no map"),
-    ),
+    ("enum complex", "(e) the SDK sends an object that is always empty and fits no value of the enum", Error("no map")),
     (
         "array uniqueItems",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"array","items":{"type":"string"},"description":"{uniqueItems: true}"}"#,
-        ),
+        Strict(r#"{"type":"array","items":{"type":"string"},"description":"{uniqueItems: true}"}"#),
     ),
-    (
-        "tuple prefixItems",
-        "(e) a tuple cannot be expressed; the SDK sends an array of anything",
-        Error("no tuple"),
-    ),
+    ("tuple prefixItems", "(e) a tuple cannot be expressed; the SDK sends an array of anything", Error("no tuple")),
     (
         "object map (additionalProperties schema)",
         "(e) a map cannot be expressed; the SDK sends an object that is always empty",
@@ -243,37 +217,15 @@ const ANTHROPIC: &[(&str, &str, Ours)] = &[
             r#"{"$defs":{"A":{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":false}},"type":"object","description":"d","properties":{"a":{"type":"string"}},"additionalProperties":false}"#,
         ),
     ),
-    (
-        "recursive",
-        "(e) the API refuses recursion",
-        Error("no recursive schema"),
-    ),
-    (
-        "type list",
-        "(b) a list of types is an anyOf",
-        Strict(
-            r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#,
-        ),
-    ),
-    (
-        "not",
-        "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"string","description":"{not: {\"const\": \"x\"}}"}"#,
-        ),
-    ),
+    ("recursive", "(e) the API refuses recursion", Error("no recursive schema")),
+    ("type list", "(b) a list of types is an anyOf", Strict(r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#)),
+    ("not", "(a) values are written as JSON", Strict(r#"{"type":"string","description":"{not: {\"const\": \"x\"}}"}"#)),
     (
         "contentEncoding",
         "(a) values are written as JSON",
-        Strict(
-            r#"{"type":"string","description":"{contentEncoding: \"base64\"}"}"#,
-        ),
+        Strict(r#"{"type":"string","description":"{contentEncoding: \"base64\"}"}"#),
     ),
-    (
-        "pydantic kitchen sink",
-        "(e) it holds a map and a tuple",
-        Error("no map"),
-    ),
+    ("pydantic kitchen sink", "(e) it holds a map and a tuple", Error("no map")),
     (
         "pydantic dict root",
         "(e) a map cannot be expressed; the SDK sends an object that is always empty",

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # For each provider that is served: the variables that its SDK and this package read, key first.
-_VARIABLES = {"openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL")}
+_VARIABLES = {
+    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "gemini": ("GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
+}
 _KEY = "sandbox"
 
 

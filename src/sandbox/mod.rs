@@ -2,12 +2,13 @@
 //!
 //! It needs no key and no network. It is a second implementation on purpose: nothing here uses the client's code, so that a
 //! mistake in one of the two shows. A request passes `server` (connection, mount, request faults), then the provider's folder
-//! (`openai`), which uses the pure parts (`answer`, `faults`, `clock`) and the files on disk (`store`).
+//! (`openai`, `gemini`), which uses the pure parts (`answer`, `faults`, `clock`) and the files on disk (`store`).
 
 mod answer;
 mod clock;
 mod dice;
 mod faults;
+mod gemini;
 mod http;
 mod multipart;
 mod openai;
@@ -75,8 +76,9 @@ pub struct Logged {
 /// How many requests [`Sandbox::requests`] remembers; the oldest are forgotten first.
 const LOG_LIMIT: usize = 100_000;
 
-/// The providers served, as (name, mount, version path).
-const MOUNTS: [(&str, &str, &str); 1] = [("openai", "api.openai.com", "/v1")];
+/// The providers served, as (name, mount, version path). Gemini's SDK adds the version itself.
+const MOUNTS: [(&str, &str, &str); 2] =
+    [("openai", "api.openai.com", "/v1"), ("gemini", "generativelanguage.googleapis.com", "")];
 
 /// A running sandbox. It owns a thread and a tokio runtime of its own; dropping it stops both.
 #[derive(Debug)]
@@ -101,6 +103,7 @@ struct Shared {
     stopping: AtomicBool,
     store: store::Store,
     openai: openai::OpenAi,
+    gemini: gemini::Gemini,
 }
 
 impl Sandbox {
@@ -129,6 +132,7 @@ impl Sandbox {
             stopping: AtomicBool::new(false),
             store: store::Store::new(&directory)?,
             openai: openai::OpenAi::default(),
+            gemini: gemini::Gemini::default(),
         });
         // Bound here and not on the thread, so that a taken port is an error of this call.
         let listener = std::net::TcpListener::bind((host, port))?;

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::faults::Kind;
 use super::http::{self, Break, Reply};
-use super::{MOUNTS, Shared, lock, openai};
+use super::{MOUNTS, Shared, gemini, lock, openai};
 
 /// Serves until told to stop. Connections that are still open then end with the runtime.
 pub async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, stop: oneshot::Receiver<()>) {
@@ -86,20 +86,23 @@ async fn strike(shared: &Arc<Shared>, request: Request<Incoming>) -> io::Result<
         }
         Some(kind) => {
             http::drain(request.into_body()).await;
-            // The form of an error is the provider's. There is one so far; the mount decides when there are more.
-            Ok(openai::fault(kind))
+            // The form of an error is the provider's.
+            Ok(match split_mount(&path).0 {
+                GEMINI => gemini::fault(kind),
+                _ => openai::fault(kind),
+            })
         }
     }
 }
 
 async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
-    let (mount, rest) = match path.trim_start_matches('/').split_once('/') {
-        Some((mount, rest)) => (mount, rest),
-        None => (path.trim_start_matches('/'), ""),
-    };
+    let (mount, rest) = split_mount(&path);
     if is_openai(mount) {
         return openai::route(shared, request, rest).await;
+    }
+    if mount == GEMINI {
+        return gemini::route(shared, request, rest).await;
     }
     http::drain(request.into_body()).await;
     if path == "/" {
@@ -109,6 +112,14 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
     let message = format!("Nothing is served at {path}; the sandbox serves {}.", mounts.join(", "));
     let error = json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}});
     http::json(StatusCode::NOT_FOUND, &error)
+}
+
+const GEMINI: &str = "generativelanguage.googleapis.com";
+
+/// The first segment of a path, and the rest.
+fn split_mount(path: &str) -> (&str, &str) {
+    let path = path.trim_start_matches('/');
+    path.split_once('/').unwrap_or((path, ""))
 }
 
 /// The host's own name, or a regional one (`eu.api.openai.com`).

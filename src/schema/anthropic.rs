@@ -34,7 +34,10 @@ pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
     let mut schema = transform.schema(&root, "")?;
     refs::follow_any_of(&mut schema);
     refs::References::of(&schema).map_err(|error| {
-        SchemaError::new(&error.path, format!("{}; Anthropic's form of the schema has moved it: refer to '$defs'", error.message))
+        SchemaError::new(
+            &error.path,
+            format!("{}; Anthropic's form of the schema has moved it: refer to '$defs'", error.message),
+        )
     })?;
     let wrapped = !is_object_root(&schema);
     let schema = if wrapped { wrap(schema) } else { schema };
@@ -47,7 +50,9 @@ fn is_object_root(schema: &Value) -> bool {
         Some(reference) => refs::resolve(schema, reference, "").ok().map(|(_, target)| target),
         None => Some(schema),
     };
-    target.is_some_and(|t| t.get("type") == Some(&json!("object")) && t.get("anyOf").is_none() && t.get("allOf").is_none())
+    target.is_some_and(|t| {
+        t.get("type") == Some(&json!("object")) && t.get("anyOf").is_none() && t.get("allOf").is_none()
+    })
 }
 
 fn count_limits(schema: &Value, report: &mut Report) {
@@ -62,7 +67,11 @@ fn count_limits(schema: &Value, report: &mut Report) {
         report.add("", "properties", format!("{optional} optional properties: Anthropic documents at most {MOST_OPTIONAL} a request and may refuse more"));
     }
     if unions > MOST_UNIONS {
-        report.add("", "anyOf", format!("{unions} unions: Anthropic documents at most {MOST_UNIONS} a request and may refuse more"));
+        report.add(
+            "",
+            "anyOf",
+            format!("{unions} unions: Anthropic documents at most {MOST_UNIONS} a request and may refuse more"),
+        );
     }
 }
 
@@ -133,7 +142,12 @@ impl Transform<'_> {
         if left.contains_key("anyOf") && left.contains_key("properties") {
             match distribute(self.root, &left) {
                 Some(spread) => left = spread,
-                None => return self.fail(path, "properties beside 'anyOf' do not merge into its branches: write each branch out in full"),
+                None => {
+                    return self.fail(
+                        path,
+                        "properties beside 'anyOf' do not merge into its branches: write each branch out in full",
+                    );
+                }
             }
         }
         let kind = self.kind_or_composition(&mut left, path, literal, &mut out)?;
@@ -162,7 +176,9 @@ impl Transform<'_> {
     /// Whether branches of `allOf` must be merged: closed objects contradict each other, and the API takes no `$ref` there.
     fn merges(&self, all_of: &Value) -> bool {
         all_of.as_array().into_iter().flatten().any(|branch| {
-            branch.as_object().is_some_and(|b| b.contains_key("$ref") || implied_type(b) == Some("object") || b.contains_key("allOf"))
+            branch
+                .as_object()
+                .is_some_and(|b| b.contains_key("$ref") || implied_type(b) == Some("object") || b.contains_key("allOf"))
         })
     }
 
@@ -236,7 +252,11 @@ impl Transform<'_> {
             out.insert(key.to_owned(), done?.into());
             for other in ["oneOf", "allOf"] {
                 if left.shift_remove(other).is_some() {
-                    self.unenforced(path, other, &format!("Anthropic takes one composition in a place, '{key}' was sent"));
+                    self.unenforced(
+                        path,
+                        other,
+                        &format!("Anthropic takes one composition in a place, '{key}' was sent"),
+                    );
                 }
             }
             return Ok(kind);
@@ -245,7 +265,10 @@ impl Transform<'_> {
             return Ok(kind);
         }
         let Some(kind) = kind.or_else(|| implied_type(left).map(str::to_owned)) else {
-            return self.fail(path, "Anthropic takes no schema that allows anything: give it a 'type', 'anyOf', 'enum' or 'const'");
+            return self.fail(
+                path,
+                "Anthropic takes no schema that allows anything: give it a 'type', 'anyOf', 'enum' or 'const'",
+            );
         };
         out.insert("type".to_owned(), kind.as_str().into());
         Ok(Some(kind))
@@ -258,7 +281,12 @@ impl Transform<'_> {
         let is_map = match &open {
             Some(Value::Object(_)) => true,
             Some(Value::Bool(true)) => empty,
-            _ => empty && ["patternProperties", "enum", "const", "propertyNames", "minProperties"].iter().any(|k| left.contains_key(*k)),
+            _ => {
+                empty
+                    && ["patternProperties", "enum", "const", "propertyNames", "minProperties"]
+                        .iter()
+                        .any(|k| left.contains_key(*k))
+            }
         };
         if is_map {
             return self.fail(
@@ -268,7 +296,11 @@ impl Transform<'_> {
             );
         }
         if listed.is_none() {
-            self.unenforced(path, "properties", "an object without 'properties' is closed: the model can only answer {}");
+            self.unenforced(
+                path,
+                "properties",
+                "an object without 'properties' is closed: the model can only answer {}",
+            );
         }
         let mut properties = match listed {
             Some(Value::Object(properties)) => properties,
@@ -279,7 +311,10 @@ impl Transform<'_> {
         let required = left.shift_remove("required");
         let missing = |name: &&Value| name.as_str().is_some_and(|name| !properties.contains_key(name));
         if let Some(name) = required.as_ref().and_then(Value::as_array).and_then(|list| list.iter().find(missing)) {
-            return self.fail(path, format!("'required' names {name}, which 'properties' does not describe: describe it there"));
+            return self.fail(
+                path,
+                format!("'required' names {name}, which 'properties' does not describe: describe it there"),
+            );
         }
         out.insert("properties".to_owned(), self.named(&properties, &join(path, "properties"))?);
         out.insert("additionalProperties".to_owned(), Value::Bool(false));
@@ -308,7 +343,9 @@ impl Transform<'_> {
         if left.is_empty() {
             return;
         }
-        for (key, value) in left.iter().filter(|(key, value)| asserts(key, value) && !ANNOTATIONS.contains(&key.as_str())) {
+        for (key, value) in
+            left.iter().filter(|(key, value)| asserts(key, value) && !ANNOTATIONS.contains(&key.as_str()))
+        {
             let reason = format!("Anthropic does not enforce '{key}'; {value} is told to the model in the description");
             self.unenforced(path, key, &reason);
         }

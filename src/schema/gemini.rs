@@ -47,7 +47,9 @@ pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
     let mut optional = HashSet::new();
     for (place, target) in references.recursive() {
         let Some((owner, name)) = refs::property_around(place) else {
-            let message = format!("Gemini takes recursion only inside a property, and '#{target}' contains itself outside of one");
+            let message = format!(
+                "Gemini takes recursion only inside a property, and '#{target}' contains itself outside of one"
+            );
             return Err(SchemaError::new(&callers(caller, place), message));
         };
         optional.insert((owner, name));
@@ -56,8 +58,9 @@ pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
         Writer { root: &root, caller, references: &references, optional, report: Report::new(caller), nodes: 0 };
     let mut schema = writer.schema(&root, "")?;
     refs::follow_any_of(&mut schema);
-    References::of(&schema)
-        .map_err(|error| SchemaError::new("", format!("{}; Gemini's form of the schema has moved it: refer to '$defs'", error.message)))?;
+    References::of(&schema).map_err(|error| {
+        SchemaError::new("", format!("{}; Gemini's form of the schema has moved it: refer to '$defs'", error.message))
+    })?;
     Ok(Compiled { schema, wrapped: false, strict: true, unenforced: writer.report.into_entries() })
 }
 
@@ -103,7 +106,9 @@ impl Writer<'_> {
         if several_types(&node) {
             node = split_types(&node).unwrap_or(node);
         }
-        inclusive_bounds(&mut node, |key| self.report.add(&callers(self.caller, path), key, "Gemini knows only the inclusive bound"));
+        inclusive_bounds(&mut node, |key| {
+            self.report.add(&callers(self.caller, path), key, "Gemini knows only the inclusive bound")
+        });
         tuple_items(&mut node);
         self.relax_required(&mut node, path);
         if node.contains_key("patternProperties") {
@@ -142,7 +147,8 @@ impl Writer<'_> {
             let mut own = node.clone();
             own.shift_remove("$ref");
             if let Some(merged) = target.as_object().and_then(|target| conjunction(&own, target)) {
-                let merged = merged.into_iter().filter(|(key, _)| key == "description" || !is_annotation(key)).collect();
+                let merged =
+                    merged.into_iter().filter(|(key, _)| key == "description" || !is_annotation(key)).collect();
                 return self.beside_reference(merged, path);
             }
         }
@@ -214,12 +220,13 @@ impl Writer<'_> {
 
     fn relax_required(&mut self, node: &mut Node, path: &str) {
         let Some(Value::Array(required)) = node.get("required").cloned() else { return };
-        let (relaxed, kept): (Vec<Value>, Vec<Value>) = required
-            .into_iter()
-            .partition(|name| name.as_str().is_some_and(|name| self.optional.contains(&(path.to_owned(), name.to_owned()))));
+        let (relaxed, kept): (Vec<Value>, Vec<Value>) = required.into_iter().partition(|name| {
+            name.as_str().is_some_and(|name| self.optional.contains(&(path.to_owned(), name.to_owned())))
+        });
         if !relaxed.is_empty() {
             let names = Value::from(relaxed.clone());
-            let reason = format!("{names}: recursive, which Gemini takes only in optional properties, so they may be missing");
+            let reason =
+                format!("{names}: recursive, which Gemini takes only in optional properties, so they may be missing");
             self.unenforced(path, "required", &reason);
         }
         if kept.is_empty() && !relaxed.is_empty() {
@@ -261,7 +268,11 @@ impl Writer<'_> {
                 continue;
             }
             if asserts(&key, &value) {
-                self.unenforced(path, &key, &format!("Gemini does not enforce '{key}'; it is told to the model in the description"));
+                self.unenforced(
+                    path,
+                    &key,
+                    &format!("Gemini does not enforce '{key}'; it is told to the model in the description"),
+                );
                 hints.push((key, value));
             }
         }
@@ -271,7 +282,6 @@ impl Writer<'_> {
         }
     }
 }
-
 
 /// Whether `type` lists more than one type beside null, which Gemini's lists do not.
 fn several_types(node: &Node) -> bool {

@@ -31,7 +31,10 @@ const FIELDS: [&str; 12] = [
 
 pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
     if let Some((place, target)) = References::of(root)?.recursive().next() {
-        return Err(SchemaError::new(place, format!("responseSchema takes no recursion, and '#{target}' contains itself")));
+        return Err(SchemaError::new(
+            place,
+            format!("responseSchema takes no recursion, and '#{target}' contains itself"),
+        ));
     }
     let mut writer = Writer { root, report: Report::new(root), nodes: 0 };
     let schema = writer.schema(root, "")?;
@@ -123,7 +126,10 @@ impl Writer<'_> {
             let done = self.alternatives_again(merged, at, nullable)?;
             return Ok(done);
         }
-        if node.iter().any(|(key, value)| key != "type" && key != "$defs" && key != "definitions" && asserts(key, value)) {
+        if node
+            .iter()
+            .any(|(key, value)| key != "type" && key != "$defs" && key != "definitions" && asserts(key, value))
+        {
             return fail(path, "constraints beside 'anyOf'");
         }
         node.shift_remove("type");
@@ -131,7 +137,8 @@ impl Writer<'_> {
             node.insert("type".to_owned(), "null".into());
             return Ok((node, None));
         }
-        let done: Result<Vec<Value>, SchemaError> = kept.into_iter().map(|(at, branch)| self.schema(&branch.into(), &at)).collect();
+        let done: Result<Vec<Value>, SchemaError> =
+            kept.into_iter().map(|(at, branch)| self.schema(&branch.into(), &at)).collect();
         Ok((node, Some(done?)))
     }
 
@@ -203,8 +210,16 @@ impl Writer<'_> {
     }
 
     fn fields(&mut self, node: Node, path: &str, out: &mut Node) {
-        const DONE: [&str; 8] =
-            ["type", "enum", "properties", "items", "additionalProperties", "$defs", "definitions", "unevaluatedProperties"];
+        const DONE: [&str; 8] = [
+            "type",
+            "enum",
+            "properties",
+            "items",
+            "additionalProperties",
+            "$defs",
+            "definitions",
+            "unevaluatedProperties",
+        ];
         let mut hints = Vec::new();
         for (key, value) in node {
             let known = FIELDS.contains(&key.as_str()) || (key == "format" && FORMATS.iter().any(|f| &value == f));

@@ -74,7 +74,8 @@ fn combine(key: &str, a: &Value, b: &Value) -> Option<Value> {
             Some(all.into())
         }
         "type" => {
-            let both: Vec<Value> = types(a).filter_map(|x| types(b).find_map(|y| narrower(x, y))).map(Value::from).collect();
+            let both: Vec<Value> =
+                types(a).filter_map(|x| types(b).find_map(|y| narrower(x, y))).map(Value::from).collect();
             match both.len() {
                 0 => None,
                 1 => both.into_iter().next(),
@@ -161,9 +162,9 @@ pub fn exclusive(root: &Value, branches: &[Value], objects: Objects) -> bool {
     let flat: Option<Vec<_>> = branches.iter().map(|b| Some(flatten(root, b.as_object()?)?.0)).collect();
     let Some(flat) = flat else { return false };
     let pairs = flat.iter().enumerate().flat_map(|(i, a)| flat[..i].iter().map(move |b| (a, b)));
-    pairs.into_iter().all(|(a, b)| {
-        differ(a, b).unwrap_or_else(|| object_misfits(a, b, objects) && object_misfits(b, a, objects))
-    })
+    pairs
+        .into_iter()
+        .all(|(a, b)| differ(a, b).unwrap_or_else(|| object_misfits(a, b, objects) && object_misfits(b, a, objects)))
 }
 
 /// Whether two nodes differ in their values or types; `None` if that tells nothing, as both want objects.
@@ -185,7 +186,8 @@ fn object_misfits(sent: &Map<String, Value>, other: &Map<String, Value>, objects
     let requires = |node: &Map<String, Value>, name: &str| {
         node.get("required").and_then(Value::as_array).is_some_and(|list| list.iter().any(|v| v == name))
     };
-    let properties = |node: &Map<String, Value>| node.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let properties =
+        |node: &Map<String, Value>| node.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let (ours, theirs) = (properties(sent), properties(other));
     let mut names = theirs.keys().chain(ours.keys());
     names.any(|name| {
@@ -246,15 +248,34 @@ pub fn implied_type(node: &Map<String, Value>) -> Option<&'static str> {
 /// The keywords that bind only values of one type.
 fn keywords_of(kind: &str) -> &'static [&'static str] {
     match kind {
-        "string" => &["pattern", "format", "minLength", "maxLength", "contentEncoding", "contentMediaType", "contentSchema"],
+        "string" => {
+            &["pattern", "format", "minLength", "maxLength", "contentEncoding", "contentMediaType", "contentSchema"]
+        }
         "number" | "integer" => &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
         "array" => &[
-            "items", "prefixItems", "additionalItems", "unevaluatedItems", "minItems", "maxItems", "uniqueItems", "contains",
-            "minContains", "maxContains",
+            "items",
+            "prefixItems",
+            "additionalItems",
+            "unevaluatedItems",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+            "contains",
+            "minContains",
+            "maxContains",
         ],
         "object" => &[
-            "properties", "required", "additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames",
-            "minProperties", "maxProperties", "dependentRequired", "dependentSchemas", "dependencies",
+            "properties",
+            "required",
+            "additionalProperties",
+            "unevaluatedProperties",
+            "patternProperties",
+            "propertyNames",
+            "minProperties",
+            "maxProperties",
+            "dependentRequired",
+            "dependentSchemas",
+            "dependencies",
         ],
         _ => &[],
     }

@@ -21,8 +21,8 @@ mod validate;
 pub use validate::{Validator, Violation};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::fmt;
 
 /// Which subset of JSON Schema to write.

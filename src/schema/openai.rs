@@ -104,7 +104,9 @@ fn is_object_root(schema: &Value) -> bool {
 }
 
 fn loose_reason(why: &str) -> String {
-    format!("{why}; the schema is sent with strict: false, so OpenAI takes all of it as a hint and only local validation enforces it")
+    format!(
+        "{why}; the schema is sent with strict: false, so OpenAI takes all of it as a hint and only local validation enforces it"
+    )
 }
 
 /// The caller's schema as it is, but for what even `strict: false` wants: `anyOf` for `oneOf`, an object at the root.
@@ -162,7 +164,10 @@ impl Strict<'_> {
         self.nodes += 1;
         self.depth += 1;
         if self.depth > MAX_DEPTH || self.nodes > 10 * NODE_BUDGET {
-            return Err(SchemaError::new(path, "the schema grows without end when its references are followed: simplify its definitions"));
+            return Err(SchemaError::new(
+                path,
+                "the schema grows without end when its references are followed: simplify its definitions",
+            ));
         }
         let done = self.normalize_node(node, path);
         self.depth -= 1;
@@ -251,18 +256,25 @@ impl Strict<'_> {
                 self.dropped.add(path, key, "OpenAI takes no keyword beside a recursive '$ref'");
             }
         }
-        node.iter().filter(|(key, _)| matches!(key.as_str(), "$ref" | "$defs" | "definitions")).map(clone_pair).collect()
+        node.iter()
+            .filter(|(key, _)| matches!(key.as_str(), "$ref" | "$defs" | "definitions"))
+            .map(clone_pair)
+            .collect()
     }
 
     /// All of `allOf` in one node, unless a single branch can simply be copied over it.
     fn merge_all_of(&mut self, node: &Node, path: &str) -> Option<Merged> {
         let branches = node.get("allOf")?.as_array()?;
-        let plain = |node: &Node| node.keys().all(|k| is_annotation(k) || matches!(k.as_str(), "allOf" | "$defs" | "definitions"));
+        let plain = |node: &Node| {
+            node.keys().all(|k| is_annotation(k) || matches!(k.as_str(), "allOf" | "$defs" | "definitions"))
+        };
         if branches.len() == 1 && plain(node) && branches[0].is_object() {
             return None;
         }
         match flatten(self.root, node) {
-            Some((merged, followed)) if followed.iter().all(|place| self.may_inline(place, path)) => Some((merged, followed)),
+            Some((merged, followed)) if followed.iter().all(|place| self.may_inline(place, path)) => {
+                Some((merged, followed))
+            }
             _ => {
                 self.block(path, "allOf", "its branches cannot be merged into one schema");
                 let mut rest = node.clone();
@@ -296,7 +308,8 @@ impl Strict<'_> {
 
     fn any_of_one_of(&mut self, node: &Node, path: &str) -> Result<Node, SchemaError> {
         if node.contains_key("anyOf") {
-            let message = "'oneOf' beside 'anyOf' cannot be sent, OpenAI knows only 'anyOf': write the combinations out";
+            let message =
+                "'oneOf' beside 'anyOf' cannot be sent, OpenAI knows only 'anyOf': write the combinations out";
             return Err(SchemaError::new(path, message));
         }
         let branches = node.get("oneOf").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -444,7 +457,9 @@ fn looks_around(pattern: &str) -> bool {
         match bytes[i] {
             b'\\' if bytes.get(i + 1).is_some_and(|c| (b'1'..=b'9').contains(c)) => return true,
             b'\\' => i += 1,
-            b'(' if ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|look| bytes[i..].starts_with(look.as_bytes())) => return true,
+            b'(' if ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|look| bytes[i..].starts_with(look.as_bytes())) => {
+                return true;
+            }
             _ => {}
         }
         i += 1;

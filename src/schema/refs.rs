@@ -38,8 +38,7 @@ pub fn join(path: &str, token: &str) -> String {
 
 /// Whether `pointer` names `path` itself or something around it.
 pub fn encloses(pointer: &str, path: &str) -> bool {
-    path.strip_prefix(pointer)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Calls `visit` with every schema directly inside `node` and its pointer relative to `node`.

@@ -25,10 +25,7 @@ pub struct Violation {
 struct NoFetching;
 
 impl jsonschema::Retrieve for NoFetching {
-    fn retrieve(
-        &self,
-        uri: &jsonschema::Uri<String>,
-    ) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+    fn retrieve(&self, uri: &jsonschema::Uri<String>) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
         Err(format!("{uri} is outside the schema and nothing is fetched: copy the target into '$defs'").into())
     }
 }
