@@ -144,11 +144,14 @@ pub enum Unreadable {
     Broken,
 }
 
-/// The whole body, at most `limit` bytes.
-pub async fn read_all(body: Incoming, limit: usize) -> Result<Bytes, Unreadable> {
-    match Limited::new(body, limit).collect().await {
+/// The whole body, at most `limit` bytes. A longer one is read to its end.
+pub async fn read_all(mut body: Incoming, limit: usize) -> Result<Bytes, Unreadable> {
+    match Limited::new(&mut body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Unreadable::TooLarge),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            drain(body).await;
+            Err(Unreadable::TooLarge)
+        }
         Err(_) => Err(Unreadable::Broken),
     }
 }

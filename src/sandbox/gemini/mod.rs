@@ -144,15 +144,12 @@ fn authorize(parts: &Parts) -> Result<(), ApiError> {
 const JSON_LIMIT: usize = 20_971_520;
 
 async fn read_json(body: Incoming) -> Result<Value, ApiError> {
-    let too_large = || ApiError::invalid(format!("Request payload size exceeds the limit: {JSON_LIMIT} bytes."));
-    // Read on behind the limit: a client that is still sending would not hear of it.
-    let bytes = http::read_all(body, 8 * JSON_LIMIT).await.map_err(|error| match error {
-        http::Unreadable::TooLarge => too_large(),
+    let bytes = http::read_all(body, JSON_LIMIT).await.map_err(|error| match error {
+        http::Unreadable::TooLarge => {
+            ApiError::invalid(format!("Request payload size exceeds the limit: {JSON_LIMIT} bytes."))
+        }
         http::Unreadable::Broken => ApiError::invalid("The request body ended before its announced length."),
     })?;
-    if bytes.len() > JSON_LIMIT {
-        return Err(too_large());
-    }
     if bytes.is_empty() {
         return Ok(json!({}));
     }

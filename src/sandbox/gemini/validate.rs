@@ -85,8 +85,11 @@ pub fn check(model: &str, request: &Map<String, Value>, cache: &mut SchemaCache)
 
 /// The tokens of contents that were read by `proto`.
 pub fn count(contents: &[Value]) -> u64 {
-    let parts = contents.iter().filter_map(|content| content.get("parts")?.as_array()).flatten();
-    parts.filter_map(|part| part.get("text")?.as_str()).map(tokens).sum()
+    let text = |content: &Value| -> String {
+        let parts = content.get("parts").and_then(Value::as_array).into_iter().flatten();
+        parts.filter_map(|part| part.get("text")?.as_str()).collect()
+    };
+    contents.iter().map(|content| tokens(&text(content))).sum()
 }
 
 #[derive(Debug, Default)]
