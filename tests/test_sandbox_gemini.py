@@ -178,13 +178,14 @@ def test_the_environment_is_enough(box, monkeypatch):
 
 
 def test_the_async_client(box):
-    async def ask() -> Any:
-        async with connect(box).aio as client:
-            file = await client.files.upload(file=io.BytesIO(b"{}"), config={"mime_type": "text/plain"})
-            answers = [client.models.generate_content(model=MODEL, contents=f"Prompt {n}") for n in range(20)]
+    async def ask(client: Any) -> Any:
+        async with client.aio as aio:
+            file = await aio.files.upload(file=io.BytesIO(b"{}"), config={"mime_type": "text/plain"})
+            answers = [aio.models.generate_content(model=MODEL, contents=f"Prompt {n}") for n in range(20)]
             return file, await asyncio.gather(*answers)
 
-    file, answers = asyncio.run(ask())
+    with connect(box) as client:
+        file, answers = asyncio.run(ask(client))
     assert file.size_bytes == 2
     assert [answer.text for answer in answers] == [f"Prompt {n}" for n in range(20)]
 
