@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _VARIABLES = {
     "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+    "gemini": ("GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
 }
 _KEY = "sandbox"
 

@@ -2,13 +2,14 @@
 //!
 //! It needs no key and no network. It is a second implementation on purpose: nothing here uses the client's code, so that a
 //! mistake in one of the two shows. A request passes `server` (connection, mount, request faults), then the provider's folder
-//! (`openai`, `anthropic`), which uses the pure parts (`answer`, `faults`, `clock`) and the files on disk (`store`).
+//! (`openai`, `anthropic`, `gemini`), which uses the pure parts (`answer`, `faults`, `clock`) and the files on disk (`store`).
 
 mod answer;
 mod anthropic;
 mod clock;
 mod dice;
 mod faults;
+mod gemini;
 mod http;
 mod multipart;
 mod openai;
@@ -76,8 +77,12 @@ pub struct Logged {
 /// How many requests [`Sandbox::requests`] remembers; the oldest are forgotten first.
 const LOG_LIMIT: usize = 100_000;
 
-/// The providers served, as (name, mount, version path).
-const MOUNTS: [(&str, &str, &str); 2] = [("openai", "api.openai.com", "/v1"), ("anthropic", "api.anthropic.com", "")];
+/// The providers served, as (name, mount, version path). The SDKs of the last two add the version themselves.
+const MOUNTS: [(&str, &str, &str); 3] = [
+    ("openai", "api.openai.com", "/v1"),
+    ("anthropic", "api.anthropic.com", ""),
+    ("gemini", "generativelanguage.googleapis.com", ""),
+];
 
 /// A running sandbox. It owns a thread and a tokio runtime of its own; dropping it stops both.
 #[derive(Debug)]
@@ -103,6 +108,7 @@ struct Shared {
     store: store::Store,
     openai: openai::OpenAi,
     anthropic: anthropic::Anthropic,
+    gemini: gemini::Gemini,
 }
 
 impl Sandbox {
@@ -132,6 +138,7 @@ impl Sandbox {
             store: store::Store::new(&directory)?,
             openai: openai::OpenAi::default(),
             anthropic: anthropic::Anthropic::default(),
+            gemini: gemini::Gemini::default(),
         });
         // Bound here and not on the thread, so that a taken port is an error of this call.
         let listener = std::net::TcpListener::bind((host, port))?;

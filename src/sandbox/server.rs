@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::faults::Kind;
 use super::http::{self, Break, Reply};
-use super::{MOUNTS, Shared, anthropic, lock, openai};
+use super::{MOUNTS, Shared, anthropic, gemini, lock, openai};
 
 /// Serves until told to stop. Connections that are still open then end with the runtime.
 pub async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, stop: oneshot::Receiver<()>) {
@@ -86,10 +86,11 @@ async fn strike(shared: &Arc<Shared>, request: Request<Incoming>) -> io::Result<
         Some(kind) => {
             http::drain(request.into_body()).await;
             // The form of an error is the provider's.
-            match split_mount(&path).0 {
-                ANTHROPIC => Ok(anthropic::fault(shared, kind)),
-                _ => Ok(openai::fault(kind)),
-            }
+            Ok(match split_mount(&path).0 {
+                ANTHROPIC => anthropic::fault(shared, kind),
+                GEMINI => gemini::fault(kind),
+                _ => openai::fault(kind),
+            })
         }
     }
 }
@@ -103,6 +104,9 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
     if is_openai(mount) {
         return openai::route(shared, request, rest).await;
     }
+    if mount == GEMINI {
+        return gemini::route(shared, request, rest).await;
+    }
     http::drain(request.into_body()).await;
     if path == "/" {
         return http::bytes(StatusCode::OK, "text/plain; charset=utf-8", welcome());
@@ -114,6 +118,7 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
 }
 
 const ANTHROPIC: &str = "api.anthropic.com";
+const GEMINI: &str = "generativelanguage.googleapis.com";
 
 /// The first segment of a path, and the rest.
 fn split_mount(path: &str) -> (&str, &str) {
