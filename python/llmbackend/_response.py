@@ -80,8 +80,21 @@ def _gemini(raw: Any) -> Any:
         from google.genai.types import GenerateContentResponse
     except ImportError:
         return _generativeai(raw)
-    known = {field.alias or name for name, field in GenerateContentResponse.model_fields.items()}
-    return GenerateContentResponse.model_validate({key: value for key, value in raw.items() if key in known})
+    from pydantic import ValidationError
+
+    while True:
+        try:
+            return GenerateContentResponse.model_validate(raw)
+        except ValidationError as error:
+            # The SDK's models forbid what they do not know, and the server is ahead of them.
+            extra = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
+            if not extra:
+                raise
+            for *path, name in extra:
+                place = raw
+                for step in path:
+                    place = place[step]
+                del place[name]
 
 
 def _generativeai(raw: Any) -> Any:

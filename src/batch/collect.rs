@@ -296,7 +296,7 @@ impl Results {
         }
         if self.order_is_guessed {
             warnings.push(format!(
-                "batch {}: the rows that were sent cannot be read any more, so the results are in the natural order of their custom ids",
+                "batch {}: the provider does not give back the rows that were sent, so the results are in the natural order of their custom ids",
                 self.batch_id
             ));
         }
