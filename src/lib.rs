@@ -12,7 +12,7 @@
 //! | [`json`] | pure | reading what servers call JSON |
 //! | [`answer`] | pure | whether a structured answer fits what was asked for |
 //! | [`retry`] | pure | again? after how long? |
-//! | [`batch`] | both | many prompts as one job: plan, lifecycle, collect (pure), run (IO) |
+//! | [`batch`] | both | many prompts as one job: plan, creation, lifecycle, collect (pure), submit, run, download (IO) |
 //! | [`error`] | pure | everything that can go wrong |
 //! | `disk` | IO | temporary files |
 //! | [`transport`] | IO | the only file that opens a socket to a provider |

@@ -1,7 +1,7 @@
 //! Creating a job when the answer does not come: looked for, sent again at most when it is not there, and never made twice.
 #![cfg(feature = "sandbox")]
 
-use llmbackend::batch::run::{create, deliver};
+use llmbackend::batch::submit::{create, deliver};
 use llmbackend::client::Client;
 use llmbackend::error::{ApiErrorKind, Error};
 use llmbackend::providers::settings::Settings;
@@ -106,9 +106,10 @@ async fn the_last_look_decides() {
     let bench = Bench::new(&["lost_reply:1@POST /v1/batches", "late_list:2"], 0);
     let mut file = tempfile::tempfile().unwrap();
     writeln!(file, "{ROW}").unwrap();
-    let input = upload(&bench.client, &bench.transport, Arc::new(file), ROW.len() as u64 + 1).await.unwrap();
+    let rows = Rows { file: Arc::new(file), bytes: ROW.len() as u64 + 1 };
+    let input = deliver(&bench.client, &bench.transport, Delivery::Upload, rows).await.unwrap();
     const TWO: &[Duration] = &[Duration::ZERO, Duration::from_millis(5)];
-    let error = create_with(&bench.client, &bench.transport, &input, &JobOptions::default(), TWO).await.unwrap_err();
+    let error = create(&bench.client, &bench.transport, &input, &JobOptions::default(), TWO).await.unwrap_err();
     // Without retries there is no second request, however often the list was read.
     assert!(error.to_string().contains("was not sent again"), "{error}");
     assert_eq!(bench.statuses("POST"), [0]);

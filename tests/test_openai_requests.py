@@ -361,7 +361,7 @@ def test_a_batch(recorder: Recorder, window: str) -> None:
 
 
 def test_an_id_that_needs_escaping(recorder: Recorder) -> None:
-    recorder.replies = [Reply({**JOB, "output_file_id": "file/../x y"}), Reply("")]
+    recorder.replies = [Reply({**JOB, "output_file_id": "file/../x y"}), Reply("\n")]
     client(recorder).fetch_batch_results("batch/../1?x#y")
     assert recorder.requests[0].path == "/v1/batches/batch%2F..%2F1%3Fx%23y"
     contents = [request for request in recorder.requests if request.path.startswith("/v1/files/")]

@@ -17,8 +17,10 @@ class ProgressBar:
     """Shows how far a batch is, by the provider's count."""
 
     def __init__(self, title: str) -> None:
-        self._title = title if len(title) <= _TITLE else f"{title[: _TITLE - 3]}..."
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        # A terminal's line is short; a log is where people look for a whole id.
+        is_long = self._is_terminal and len(title) > _TITLE
+        self._title = f"{title[: _TITLE - 3]}..." if is_long else title
         self._bar: Any = None
         self._shown = ""
 

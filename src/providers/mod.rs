@@ -168,7 +168,7 @@ pub trait BatchApi: Send + Sync {
     /// The next request of an upload, given the replies so far; or the id of the file, when it is all up.
     fn upload(&self, rows: &Rows, replies: &[Response]) -> Result<Upload>;
 
-    /// The request that makes the job. Not idempotent: `batch/run.rs` never sends it twice without a look.
+    /// The request that makes the job. Not idempotent: `batch/submit.rs` never sends it twice without a look.
     fn create(&self, model: &str, input: &Input, options: &JobOptions) -> Request;
 
     /// Where to read a job.

@@ -6,8 +6,8 @@ use super::runtime::{self, Ended};
 use crate::answer::AnswerSchema;
 use crate::batch::creation::LOOKS;
 use crate::batch::plan::Written;
-use crate::batch::run::{self, Step};
-use crate::batch::{collect, run::Batch as CoreBatch};
+use crate::batch::run::Step;
+use crate::batch::{collect, run::Batch as CoreBatch, submit};
 use crate::client::{Call, Client};
 use crate::providers::{Input, Job, JobOptions};
 use pyo3::prelude::*;
@@ -42,11 +42,11 @@ impl Batch {
         let Written { delivery, prepared, rows, ids } = written;
         let uploader = client.clone();
         let input =
-            runtime::wait(py, |transport| async move { run::deliver(&uploader, &transport, delivery, rows).await })?;
+            runtime::wait(py, |transport| async move { submit::deliver(&uploader, &transport, delivery, rows).await })?;
         let input = input.map_err(to_py)?;
         let (creator, source) = (client.clone(), input.clone());
         let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport| async move {
-            run::create(&creator, &transport, &source, &options, LOOKS).await
+            submit::create(&creator, &transport, &source, &options, LOOKS).await
         })?;
         match ended {
             Ended::InTime(job) => {

@@ -47,10 +47,10 @@ impl BatchApi for OpenAi {
 
     fn upload(&self, rows: &Rows, replies: &[Response]) -> Result<Upload> {
         let Some(reply) = replies.last() else { return Ok(Upload::Send(multipart(rows))) };
-        let id = json::parse(&reply.body).ok().and_then(|body| text(&body["id"]));
-        id.map(Upload::Done).ok_or_else(|| {
-            Error::Api(Box::new(shared::in_reply(super::NAME, "the upload was answered without a file id")))
-        })
+        let nonsense = |message: &str| Error::Api(Box::new(shared::in_reply(super::NAME, message)));
+        let body = json::parse(&reply.body).map_err(|_| nonsense("the upload was answered with no JSON"))?;
+        let id = text(&body["id"]).ok_or_else(|| nonsense("the upload was answered without a file id"))?;
+        Ok(Upload::Done(id))
     }
 
     fn create(&self, _model: &str, input: &Input, options: &JobOptions) -> Request {

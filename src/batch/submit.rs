@@ -1,0 +1,154 @@
+//! Rows to a job: handed over, and the job created, never twice. What to do when it is unclear whether there is one is decided
+//! by [`creation`](super::creation).
+
+use super::creation::{Attempt, Creation, Next};
+use crate::client::{Client, Failure};
+use crate::error::{ApiErrorKind, Error, Result};
+use crate::exchange::{Request, Response};
+use crate::providers::{Delivery, Input, Job, JobOptions, Rows, Upload};
+use crate::transport::Transport;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How far the clocks of a server and of this machine may differ, in seconds.
+const CLOCK_SKEW: u64 = 900;
+/// Pages of the list of jobs to look through for one.
+const MOST_PAGES: usize = 50;
+
+/// Uploads rows, where they have to be. May be repeated: an orphan file costs nothing and expires.
+pub async fn deliver(client: &Client, transport: &Transport, delivery: Delivery, rows: Rows) -> Result<Input> {
+    if delivery == Delivery::Inline {
+        return Ok(Input::Inline(rows));
+    }
+    let mut replies: Vec<Response> = Vec::new();
+    loop {
+        let step = client.provider.batches().upload(&rows, &replies);
+        let request = match step.map_err(|error| nonsense(client, error, replies.last()))? {
+            Upload::Done(id) => return Ok(Input::Uploaded(id)),
+            Upload::Send(request) => request,
+        };
+        let reply = client.request(transport, &request).await;
+        replies.push(reply.map_err(|error| if replies.is_empty() { no_batch_api(error) } else { error })?);
+    }
+}
+
+/// The error of an upload that was answered with something else than this API says.
+fn nonsense(client: &Client, error: Error, reply: Option<&Response>) -> Error {
+    match (error, reply) {
+        (Error::Api(error), Some(reply)) => client.no_answer(reply, error.message),
+        (error, _) => error,
+    }
+}
+
+/// A hint for servers that speak a provider's language, but only that of single calls.
+fn no_batch_api(error: Error) -> Error {
+    match error {
+        Error::Api(mut error) if error.kind == ApiErrorKind::NotFound || error.status == Some(405) => {
+            error
+                .message
+                .push_str(". This server seems to have no batch API; batch_options={\"native\": False} does without");
+            Error::Api(error)
+        }
+        other => other,
+    }
+}
+
+/// Makes a job, never two. `looks` are the waits before each look at the list of jobs, when it is not clear whether there is one.
+pub async fn create(
+    client: &Client,
+    transport: &Transport,
+    input: &Input,
+    options: &JobOptions,
+    looks: &'static [Duration],
+) -> Result<Job> {
+    let api = client.provider.batches();
+    let request = api.create(&client.model, input, options);
+    // Where a job cannot be found again, there is nothing to look for.
+    let can_look = api.list(None).is_some();
+    let mut creation = Creation::new(if can_look { looks } else { &[] }, client.endpoint.max_retries);
+    let mut refusals = 0;
+    loop {
+        let failure = match try_create(client, transport, &request).await {
+            Ok(job) => return Ok(job),
+            Err(failure) => failure,
+        };
+        if Attempt::of(&failure, can_look) == Attempt::Refused {
+            let Some(wait) = client.wait_before_retry(&failure, refusals) else {
+                return Err(if refusals == 0 { no_batch_api(failure.error) } else { failure.error });
+            };
+            refusals += 1;
+            tokio::time::sleep(wait).await;
+            continue;
+        }
+        let mut next = creation.unclear();
+        while let Next::Look(wait) = next {
+            tokio::time::sleep(wait).await;
+            let look = find(client, transport, input, options).await;
+            if let Ok(Some(job)) = look {
+                return Ok(job);
+            }
+            next = creation.not_found(look.is_ok());
+        }
+        if next == Next::GiveUp {
+            return Err(unclear(failure.error, input, options));
+        }
+    }
+}
+
+async fn try_create(client: &Client, transport: &Transport, request: &Request) -> Result<Job, Failure> {
+    let response = client.request_once(transport, request).await?;
+    let job = client.parse(&response).and_then(|body| {
+        let job = client.provider.batches().read_job(&body);
+        job.ok_or_else(|| client.no_answer(&response, "the new job was answered without an id".into()))
+    });
+    job.map_err(|error| Failure { error, advice: Default::default() })
+}
+
+/// The job that was made of `input`, if the list shows it.
+async fn find(client: &Client, transport: &Transport, input: &Input, options: &JobOptions) -> Result<Option<Job>> {
+    let api = client.provider.batches();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    // The upload was a moment ago: an older job cannot be ours.
+    let oldest = now.saturating_sub(client.endpoint.timeout.as_secs() + CLOCK_SKEW);
+    let mut after = None;
+    for _ in 0..MOST_PAGES {
+        let Some(request) = api.list(after.as_deref()) else { return Ok(None) };
+        let response = client.request(transport, &request).await?;
+        let page = api
+            .read_list(&client.parse(&response)?)
+            .ok_or_else(|| client.no_answer(&response, "the list of jobs is no list".into()))?;
+        let is_over = page.jobs.iter().any(|job| job.created_at.is_some_and(|created| created < oldest));
+        if let Some(job) = page.jobs.into_iter().find(|job| api.is_made_of(job, input, options)) {
+            return Ok(Some(job));
+        }
+        match page.next {
+            Some(next) if !is_over && after.as_ref() != Some(&next) => after = Some(next),
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+fn unclear(error: Error, input: &Input, options: &JobOptions) -> Error {
+    let sign = match input {
+        Input::Uploaded(file) => format!("with the input file {file}"),
+        Input::Inline(_) if !options.token.is_empty() => {
+            format!("made just now (its name may end in {})", options.token)
+        }
+        Input::Inline(_) => "made just now".to_owned(),
+    };
+    let advice = format!(
+        " It is not known whether the job was created, and it was not sent again, since it could run twice. Look for a batch \
+         {sign} before you submit these prompts again."
+    );
+    match error {
+        Error::Api(mut error) => {
+            error.message.push_str(&advice);
+            Error::Api(error)
+        }
+        Error::Connection(mut error) => {
+            error.message.push_str(&advice);
+            Error::Connection(error)
+        }
+        other => other,
+    }
+}
