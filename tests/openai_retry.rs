@@ -133,7 +133,7 @@ fn undecodable_successes_are_not_sent_again() {
 
 #[test]
 fn a_broken_connection_is_tried_again() {
-    let broken = ConnectionError { provider: "openai", message: "x".into(), timed_out: true, sent: true };
+    let broken = ConnectionError { provider: "openai".into(), message: "x".into(), timed_out: true, sent: true };
     let failure = |error| llmbackend::client::Failure { error, advice: Advice::default() };
     let failure = failure(Error::Connection(broken));
     let waits: Vec<bool> = (0..3).map(|attempt| client(2).wait_before_retry(&failure, attempt).is_some()).collect();
