@@ -34,6 +34,7 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     let mut headers = vec![Header { name: "anthropic-version".into(), value: version.clone(), secret: false }];
     match credential(&settings)? {
         Some(header) => headers.push(header),
+        None if has_own_credential(&settings) => {}
         None if settings::is_host(&base_url, HOST) => {
             return Err(Error::configuration(
                 "no key for anthropic: set ANTHROPIC_API_KEY, or give the option api_key (or auth_token)",
@@ -48,6 +49,11 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     Ok((endpoint, Box::new(Anthropic { version })))
 }
 
+/// A header that the caller wrote is a credential given, too.
+fn has_own_credential(settings: &Settings) -> bool {
+    ["x-api-key", "authorization"].iter().any(|name| settings.has_header(name))
+}
+
 /// Exactly one credential: an explicit one before the environment's, a key before a token.
 fn credential(settings: &Settings) -> Result<Option<Header>> {
     let key = |value| Header { name: "x-api-key".into(), value, secret: true };
@@ -56,6 +62,7 @@ fn credential(settings: &Settings) -> Result<Option<Header>> {
         (Some(_), Some(_)) => Err(Error::configuration("api_key and auth_token are two credentials; give one")),
         (Some(value), None) => Ok(Some(key(value))),
         (None, Some(value)) => Ok(Some(token(value))),
+        (None, None) if has_own_credential(settings) => Ok(None),
         (None, None) => match settings.credential("", "ANTHROPIC_API_KEY")? {
             Some(value) => Ok(Some(key(value))),
             None => Ok(settings.credential("", "ANTHROPIC_AUTH_TOKEN")?.map(token)),
