@@ -102,7 +102,10 @@ class Recorder:
 
     def _accept(self) -> None:
         while True:
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return  # closed between two visitors
             if self._ended.is_set():
                 connection.close()
                 return

@@ -61,6 +61,16 @@ pub fn in_reply(provider: &'static str, message: impl Into<String>) -> ApiError 
     }
 }
 
+/// Whether what stands under "error" says that there is one.
+pub fn is_error(error: &Value) -> bool {
+    match error {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => true,
+    }
+}
+
 /// A text or a number, as text; None if empty.
 pub fn word(value: &Value) -> Option<String> {
     match value {

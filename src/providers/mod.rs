@@ -126,6 +126,8 @@ pub struct ReadingSchema {
     pub may_be_fenced: bool,
     /// The answer is the input of a call of this tool.
     pub tool: Option<String>,
+    /// The words of an `enum` may come back in another casing.
+    pub any_case: bool,
 }
 
 /// Something that the caller should know and that is no error: a warning, shown once a client.

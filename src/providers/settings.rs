@@ -119,6 +119,12 @@ impl Settings {
         }
     }
 
+    /// Whether the caller's own headers hold this one.
+    pub fn has_header(&self, name: &str) -> bool {
+        let headers = self.options.get("headers").and_then(Value::as_object);
+        headers.is_some_and(|headers| headers.keys().any(|own| own.eq_ignore_ascii_case(name)))
+    }
+
     fn own_headers(&self) -> Result<Vec<Header>> {
         let wrong = || Error::configuration("headers must be a dict of str to str");
         let headers = match self.options.get("headers") {

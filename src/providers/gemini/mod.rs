@@ -135,7 +135,7 @@ impl Gemini {
             config.insert("responseMimeType".into(), "application/json".into());
             let name = if field == SchemaField::JsonSchema { "responseJsonSchema" } else { "responseSchema" };
             config.insert(name.into(), compiled);
-            schema = Some(ReadingSchema { wrapped, may_be_fenced: true, tool: None });
+            schema = Some(ReadingSchema { wrapped, may_be_fenced: true, ..ReadingSchema::default() });
         }
         let mut body = Map::new();
         names::place_extra(rest, &mut body, &mut config, schema.is_some())?;

@@ -91,7 +91,7 @@ impl Provider for OpenAi {
         let schema = compiled.map(|compiled| ReadingSchema {
             wrapped: compiled.wrapped,
             may_be_fenced: !self.is_openai,
-            tool: None,
+            ..ReadingSchema::default()
         });
         Ok(Prepared { body, system, reading: Reading { stop, schema }, notices, ..Prepared::default() })
     }
