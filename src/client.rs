@@ -132,6 +132,7 @@ impl Client {
         advice.wait = advice.wait.or(error.retry_after);
         error.retry_after = advice.wait;
         error.message = self.endpoint.redact(&error.message);
+        error.code = error.code.map(|code| self.endpoint.redact(&code));
         error.body = error.body.map(|body| self.endpoint.redact(&body));
         Failure { error: Error::Api(Box::new(error)), advice }
     }
@@ -172,6 +173,7 @@ impl Client {
         match &mut error {
             Error::Api(error) => {
                 error.message = self.endpoint.redact(&error.message);
+                error.code = error.code.take().map(|code| self.endpoint.redact(&code));
                 let mut names = ["x-request-id", "request-id"].into_iter();
                 let request_id = || names.find_map(|name| response.headers.get(name)).map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
