@@ -23,7 +23,8 @@ def candidate(*parts: Any, reason: str | None = "STOP", **fields: Any) -> dict[s
     """A GenerateContentResponse with one candidate; a part that is a str is a text."""
     content = {"parts": [{"text": part} if isinstance(part, str) else part for part in parts], "role": "model"}
     end = {} if reason is None else {"finishReason": reason}
-    return {"candidates": [{"content": content, **end, "index": 0}], "modelVersion": "m-1", "responseId": "r1", **fields}
+    first = {"content": content, **end, "index": 0}
+    return {"candidates": [first], "modelVersion": "m-1", "responseId": "r1", **fields}
 
 
 def client(recorder: Recorder, model: str = "gemini-2.5-flash", **options: Any) -> llmbackend.Client:

@@ -13,7 +13,9 @@ import pytest
 from gemini_wire import DICT_SCHEMA, candidate, client, error, inlined, operation, row
 from recorder import Recorder, Reply
 
-START = Reply(b"", headers={"x-goog-upload-status": "active", "x-goog-upload-url": "https://elsewhere.example/up/x?upload_id=U"})
+START = Reply(
+    b"", headers={"x-goog-upload-status": "active", "x-goog-upload-url": "https://elsewhere.example/up/x?upload_id=U"}
+)
 ACTIVE = Reply(b"", headers={"x-goog-upload-status": "active"})
 FILE = {"file": {"name": "files/in1"}}
 FINAL = Reply(FILE, headers={"x-goog-upload-status": "final"})
@@ -50,7 +52,10 @@ def test_few_rows_go_inline_and_many_by_file(recorder: Recorder, count: int, is_
     else:
         rows = [json.loads(line) for line in recorder.requests[1].body.decode().split("\n")[:-1]]
         assert [line["key"] for line in rows] == [f"llmb-{i:06}" for i in range(count)]
-        assert recorder.requests[2].json["batch"] == {"displayName": "llmbackend", "inputConfig": {"fileName": "files/in1"}}
+        assert recorder.requests[2].json["batch"] == {
+            "displayName": "llmbackend",
+            "inputConfig": {"fileName": "files/in1"},
+        }
     assert [line["request"]["contents"][0]["parts"][0]["text"] for line in rows] == [f"p{i}" for i in range(count)]
 
 
@@ -148,13 +153,19 @@ def test_an_upload_that_goes_wrong(recorder: Recorder, replies: list[Reply], wor
     assert not [path for path in paths(recorder) if "batchGenerateContent" in path]
 
 
-@pytest.mark.parametrize("lost", [Reply(drop=True), error(500), error(503), error(504), Reply("<html>", 200), Reply({}, 200)])
+@pytest.mark.parametrize(
+    "lost", [Reply(drop=True), error(500), error(503), error(504), Reply("<html>", 200), Reply({}, 200)]
+)
 @pytest.mark.parametrize("by_file", [False, True])
 def test_a_lost_answer_is_looked_for(recorder: Recorder, lost: Reply, by_file: bool) -> None:
     def listed(requests: list[Any]) -> Any:
         create = next(request for request in requests if "batchGenerateContent" in request.path).json["batch"]
-        mine = operation("RUNNING", name="batches/mine", displayName=create["displayName"], inputConfig=create["inputConfig"])
-        same_name = operation("RUNNING", name="batches/a", displayName="llmbackend", inputConfig={"fileName": "files/other"})
+        mine = operation(
+            "RUNNING", name="batches/mine", displayName=create["displayName"], inputConfig=create["inputConfig"]
+        )
+        same_name = operation(
+            "RUNNING", name="batches/a", displayName="llmbackend", inputConfig={"fileName": "files/other"}
+        )
         unnamed_file = operation("RUNNING", name="batches/b", displayName="llmbackend")
         return {"operations": [same_name, unnamed_file, mine]}
 
@@ -202,7 +213,12 @@ def test_a_state_that_only_the_operation_tells(recorder: Recorder) -> None:
 
 
 def test_a_batch_without_its_operation(recorder: Recorder) -> None:
-    body = {"name": "batches/b1", "state": "BATCH_STATE_SUCCEEDED", "output": inlined(row(DEFAULT, "ok")), "batchStats": {"requestCount": "1"}}
+    body = {
+        "name": "batches/b1",
+        "state": "BATCH_STATE_SUCCEEDED",
+        "output": inlined(row(DEFAULT, "ok")),
+        "batchStats": {"requestCount": "1"},
+    }
     assert fetched(recorder, Reply(body)).results() == ["ok"]
 
 
@@ -220,10 +236,14 @@ PLACES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("fields", [place[1] for place in PLACES], ids=[place[0] for place in PLACES])
 def test_where_inline_results_are(recorder: Recorder, fields: dict[str, Any]) -> None:
-    assert fetched(recorder, Reply(operation(done=True, batchStats={"requestCount": "1"}, **fields))).results() == ["ok"]
+    assert fetched(recorder, Reply(operation(done=True, batchStats={"requestCount": "1"}, **fields))).results() == [
+        "ok"
+    ]
 
 
-@pytest.mark.parametrize("fields", [{"response": {"responsesFile": "files/batch-b1"}}, {"output": {"responsesFile": "files/batch-b1"}}])
+@pytest.mark.parametrize(
+    "fields", [{"response": {"responsesFile": "files/batch-b1"}}, {"output": {"responsesFile": "files/batch-b1"}}]
+)
 def test_a_result_file(recorder: Recorder, fields: dict[str, Any]) -> None:
     line = Reply(json.dumps({"response": candidate("a\u2028b"), "key": DEFAULT}, ensure_ascii=False) + "\n")
     assert fetched(recorder, Reply(operation(**fields)), line).results() == ["a\u2028b"]
@@ -284,11 +304,19 @@ WRONG_ROWS: list[tuple[str, dict[str, Any], type[Exception] | str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("fields", "kind", "words"), [line[1:] for line in WRONG_ROWS], ids=[line[0] for line in WRONG_ROWS])
+@pytest.mark.parametrize(
+    ("fields", "kind", "words"), [line[1:] for line in WRONG_ROWS], ids=[line[0] for line in WRONG_ROWS]
+)
 @pytest.mark.parametrize("by_file", [False, True])
-def test_a_row_without_an_answer(recorder: Recorder, fields: dict[str, Any], kind: Any, words: str, by_file: bool) -> None:
+def test_a_row_without_an_answer(
+    recorder: Recorder, fields: dict[str, Any], kind: Any, words: str, by_file: bool
+) -> None:
     if by_file:
-        lines = json.dumps({"key": DEFAULT, **fields}) + "\n" + json.dumps({"key": "llmb-000001", "response": candidate("ok")})
+        lines = (
+            json.dumps({"key": DEFAULT, **fields})
+            + "\n"
+            + json.dumps({"key": "llmb-000001", "response": candidate("ok")})
+        )
         batch = fetched(recorder, Reply(operation(response={"responsesFile": "files/batch-b1"})), Reply(lines))
     else:
         done = operation(response=inlined({**fields, "metadata": {"key": DEFAULT}}, row("llmb-000001", "ok")))
@@ -328,7 +356,13 @@ def test_done_but_without_results_is_looked_at_again(recorder: Recorder) -> None
 
 @pytest.mark.parametrize("state", ["CANCELLED", "EXPIRED"])
 def test_what_had_finished_before_the_end(recorder: Recorder, state: str) -> None:
-    stopped = operation(state, done=True, error={"code": 1, "message": "stopped"}, output=inlined(ITEM), batchStats={"requestCount": "2"})
+    stopped = operation(
+        state,
+        done=True,
+        error={"code": 1, "message": "stopped"},
+        output=inlined(ITEM),
+        batchStats={"requestCount": "2"},
+    )
     batch = fetched(recorder, Reply(stopped))
     assert [item.status for item in batch.items()] == ["succeeded", "missing"]
     with pytest.raises(llmbackend.BatchItemsError) as caught:
@@ -358,7 +392,7 @@ def test_a_failed_job(recorder: Recorder) -> None:
 @pytest.mark.parametrize("batch_id", ["b1", "batches/b1"])
 def test_an_id_in_both_forms(recorder: Recorder, batch_id: str) -> None:
     recorder.replies = [Reply(operation("RUNNING"))]
-    assert client(recorder).get_batch_status(batch_id) == "JOB_STATE_RUNNING"
+    assert client(recorder).get_batch_status(batch_id)["raw_state"] == "JOB_STATE_RUNNING"
     assert paths(recorder) == ["/v1beta/batches/b1"]
 
 

@@ -69,17 +69,18 @@ def test_every_case_is_compared_or_listed() -> None:
 def test_a_reply_as_the_sdk_reads_it(recorder: Recorder, case: str) -> None:
     play(recorder, case)
     theirs = CASES[case]["sdk"].get("ok")
-    try:
-        ours = client(recorder, max_retries=0).generate("x")
+    asked = client(recorder, max_retries=0)
+    if case not in DIFFERENCES:
+        ours = asked.generate("x")
         assert ours.raw == CASES[case]["responses"][0]["body"]
         finish = {"stop": "STOP", "length": "MAX_TOKENS"}[ours.finish_reason]
-        assert theirs is not None
         assert (ours.text, finish) == (theirs["text"], theirs["finish"][0] or "STOP")
-        assert case not in DIFFERENCES
-    except llmbackend.LLMBackendError as error:
-        assert case in DIFFERENCES
-        assert type(error).__name__ in DIFFERENCES[case]
-        assert theirs is None or theirs["text"] is None or error.text == theirs["text"]  # type: ignore[attr-defined]
+        return
+    with pytest.raises(llmbackend.LLMBackendError) as caught:
+        asked.generate("x")
+    assert type(caught.value).__name__ in DIFFERENCES[case]
+    if theirs is not None and theirs["text"] is not None:
+        assert caught.value.text == theirs["text"]  # type: ignore[attr-defined]
 
 
 CLASSES = {
@@ -105,12 +106,16 @@ def test_an_error_as_the_sdk_reads_it(recorder: Recorder, case: str) -> None:
 @pytest.mark.parametrize("case", of_kind("retry"))
 def test_a_second_try_as_the_sdk_makes_it(recorder: Recorder, case: str) -> None:
     play(recorder, case)
-    asked = client(recorder, max_retries=1)
-    try:
-        assert asked.generate("x").text == CASES[case]["sdk"].get("ok", "ok")
-    except llmbackend.APIError as error:
-        assert error.status == CASES[case]["sdk"]["code"]
-        assert (error.code, error.message) == (CASES[case]["sdk"]["status"], CASES[case]["sdk"]["message"])
+    asked, theirs = client(recorder, max_retries=1), CASES[case]["sdk"]
+    # A second try of ours, where the SDK made none, gets the answer that was recorded for it.
+    ends_well = "ok" in theirs or (case in DIFFERENCES and len(recorder.replies) > 1)
+    if ends_well:
+        assert asked.generate("x").text == "ok"
+    else:
+        with pytest.raises(llmbackend.APIError) as caught:
+            asked.generate("x")
+        assert (caught.value.status, caught.value.code) == (theirs["code"], theirs["status"])
+        assert caught.value.message == theirs["message"]
     assert (len(recorder.requests) == CASES[case]["requests_sent"]) == (case not in DIFFERENCES)
 
 
@@ -141,7 +146,9 @@ def test_a_job_as_the_sdk_reads_it(recorder: Recorder, case: str) -> None:
         with pytest.warns(UserWarning, match="order"):
             answer, refused = batch.items()
         assert (answer.text, str(refused.error)) == ("ok", "gemini: bad (code 3)")
-        assert theirs["dest"]["inlined_responses"][0]["response"]["candidates"][0]["content"]["parts"][0]["text"] == "ok"
+        assert (
+            theirs["dest"]["inlined_responses"][0]["response"]["candidates"][0]["content"]["parts"][0]["text"] == "ok"
+        )
     else:
         with pytest.warns(UserWarning, match="order"):
             assert batch.results() == ["from the file"]
@@ -229,7 +236,11 @@ def test_a_blocked_answer(recorder: Recorder, reason: str, parts: tuple[Any, ...
 def test_another_end(recorder: Recorder, reason: str) -> None:
     reply = ask(recorder, said(reason, "half"))
     assert (reply.text, reply.finish_reason) == ("half", reason)
-    for body, schema, text in ((said(reason), None, None), (said(reason, '{"a": 1}'), SCHEMA, '{"a": 1}'), (said(reason, ""), None, None)):
+    for body, schema, text in (
+        (said(reason), None, None),
+        (said(reason, '{"a": 1}'), SCHEMA, '{"a": 1}'),
+        (said(reason, ""), None, None),
+    ):
         with pytest.raises(llmbackend.OutputError, match=f"{reason}.*because") as caught:
             ask(recorder, body, schema)
         assert type(caught.value) is llmbackend.OutputError
@@ -255,13 +266,26 @@ def test_a_cut_text_is_a_value_but_not_with_a_schema(recorder: Recorder) -> None
         assert caught.value.text == text
 
 
-BLOCK_REASONS = ["SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY", "BLOCK_REASON_UNSPECIFIED", "JAILBREAK", "NEW"]
+BLOCK_REASONS = [
+    "SAFETY",
+    "OTHER",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "IMAGE_SAFETY",
+    "BLOCK_REASON_UNSPECIFIED",
+    "JAILBREAK",
+    "NEW",
+]
 
 
 @pytest.mark.parametrize("reason", BLOCK_REASONS)
 @pytest.mark.parametrize("candidates", [{}, {"candidates": []}, {"candidates": None}, {"candidates": [{}]}])
 def test_a_blocked_prompt(recorder: Recorder, reason: str, candidates: dict[str, Any]) -> None:
-    body = {**candidates, "promptFeedback": {"blockReason": reason, "blockReasonMessage": "because"}, "usageMetadata": {"promptTokenCount": 9}}
+    body = {
+        **candidates,
+        "promptFeedback": {"blockReason": reason, "blockReasonMessage": "because"},
+        "usageMetadata": {"promptTokenCount": 9},
+    }
     with pytest.raises(llmbackend.ContentFilterError, match=f"prompt.*{reason}.*because") as caught:
         ask(recorder, body)
     assert json.loads(caught.value.response or "") == body
@@ -352,7 +376,9 @@ def test_model_and_id(recorder: Recorder) -> None:
 # --- Structured answers ---
 
 
-@pytest.mark.parametrize("text", ['{"a": 1}', '```json\n{"a": 1}\n```', '```\n{"a": 1}\n```\n', ' {"a": 1} ', '\ufeff{"a": 1}'])
+@pytest.mark.parametrize(
+    "text", ['{"a": 1}', '```json\n{"a": 1}\n```', '```\n{"a": 1}\n```\n', ' {"a": 1} ', '\ufeff{"a": 1}']
+)
 def test_a_structured_answer(recorder: Recorder, text: str) -> None:
     assert ask(recorder, candidate(text), SCHEMA).value == {"a": 1}
     assert ask(recorder, candidate(THOUGHT, text[:4], text[4:]), SCHEMA).value == {"a": 1}

@@ -45,16 +45,19 @@ NO_VERB = {
 # Where we send something else than the SDK, beside what PLANNED says of all: (row, why).
 DIFFERENCES = {
     GENAI + "tools google_search + tool_config 0": "the SDK drops an empty toolConfig",
-    GENAI + "response_schema pydantic flat 0": "a single call uses responseJsonSchema; the caller's own choice is extra.schema_field",
+    GENAI
+    + "response_schema pydantic flat 0": "a single call uses responseJsonSchema; the caller's own choice is extra.schema_field",
     GENAI + "response_schema pydantic nested ($defs inlined) 0": "the same",
     GENAI + "response_schema list[Person] 0": "the same",
     GENAI + "response_json_schema dict 0": "titles and defaults are left out of a schema (tests/schema_oracle.rs)",
     GENAI + "response_schema dict additionalProperties true-ish 0": "responseJsonSchema knows it: sent, no ValueError",
-    GENAI + "files.upload path + mime 0": "our file is called batch.jsonl, its type is application/jsonl, and no local name is told",
+    GENAI
+    + "files.upload path + mime 0": "our file is called batch.jsonl, its type is application/jsonl, and no local name is told",
     GENAI + "files.upload BytesIO 0": "the file has a display name",
     GENAI + "files.upload two chunks (8 MiB + 5) 0": "the file has a display name, and the size of real rows",
     GENAI + "default-version files.upload 0": "the file has a display name",
-    GENAI + "default-version files.upload 1": "a chunk has no X-Goog-Upload-Header-*, which belong to the start; it has the key",
+    GENAI
+    + "default-version files.upload 1": "a chunk has no X-Goog-Upload-Header-*, which belong to the start; it has the key",
     GENAI + "files.download default-version 0": "download/... first, which the guide uses; this path on a 404",
     GENAI + "batches.create inline simple 0": "the display name has our random token, each row has a key",
     GENAI + "batches.create inline full 0": "the same; the row's own model is left out: it is the URL's",
@@ -231,10 +234,12 @@ def test_a_schema_of_a_single_call(recorder: Recorder) -> None:
 
 
 def openapi(name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = ROWS[GENAI + name]["body"]["generationConfig"]["responseSchema"]
+    """What the SDK sends for a schema, all in one spelling."""
+    schema = dict(ROWS[GENAI + name]["body"]["generationConfig"]["responseSchema"])
     if schema.get("title") == "Placeholder":  # the SDK's own
         schema.pop("title")
-    return json.loads(json.dumps(schema).replace("property_ordering", "propertyOrdering"))
+    text = json.dumps(schema).replace("property_ordering", "propertyOrdering").replace("any_of", "anyOf")
+    return dict(json.loads(text))
 
 
 TEAM = ROWS[GENAI + "response_json_schema dict 0"]["body"]["generationConfig"]["responseJsonSchema"]
@@ -325,7 +330,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("config", "words"), WRONG)
-def test_a_wrong_parameter_is_found_before_anything_is_sent(recorder: Recorder, config: dict[str, Any], words: str) -> None:
+def test_a_wrong_parameter_is_found_before_anything_is_sent(
+    recorder: Recorder, config: dict[str, Any], words: str
+) -> None:
     with pytest.raises(llmbackend.ConfigurationError, match=words):
         client(recorder).get_response("Hi", config)
     assert recorder.requests == []
@@ -409,7 +416,11 @@ FILE = {"file": {"name": "files/abc123", "uri": "https://x/v1beta/files/abc123",
 FINAL = Reply(FILE, headers={"x-goog-upload-status": "final"})
 ACTIVE = Reply(b"", headers={"x-goog-upload-status": "active"})
 START = Reply(b"", headers=UPLOAD)
-HEADERS_OF_THE_START = ("x-goog-upload-header-content-length", "x-goog-upload-header-content-type", "x-goog-upload-protocol")
+HEADERS_OF_THE_START = (
+    "x-goog-upload-header-content-length",
+    "x-goog-upload-header-content-type",
+    "x-goog-upload-protocol",
+)
 OPTIONS: dict[str, Any] = {"display_name": "d", "custom_ids": ["k1"]}
 
 
@@ -423,7 +434,14 @@ def test_a_batch_by_file(recorder: Recorder, version: str) -> None:
     done = operation(done=True, inputConfig={"fileName": "files/abc123"}, output={"responsesFile": "files/batch-xyz"})
     line = json.dumps({"key": "000000:k1", "response": candidate('{"a": 1}')}) + "\n"
     not_found = Reply({"error": {"code": 404, "message": "no", "status": "NOT_FOUND"}}, status=404)
-    recorder.replies = [START, FINAL, Reply(operation("PENDING", name="batches/b1")), Reply(done), not_found, Reply(line)]
+    recorder.replies = [
+        START,
+        FINAL,
+        Reply(operation("PENDING", name="batches/b1")),
+        Reply(done),
+        not_found,
+        Reply(line),
+    ]
     asked = client(recorder, api_version=version)
     batch = asked.submit_batch(["Hi"], {"temperature": 0.2}, DICT_SCHEMA, OPTIONS)
     assert batch.wait(poll_interval=0).results() == [{"a": 1}]
