@@ -190,7 +190,7 @@ class Batch:
             any_finished = any_finished or item.status not in _NEVER_RAN
             if item.error is not None:
                 errors[item.index] = item.error
-        if errors and not any_finished and self._states()[0] == "cancelled":
+        if not any_finished and self._states()[0] == "cancelled":
             raise self._core.failure()
         if not errors:
             return values

@@ -189,9 +189,11 @@ fn model_path(model: &str) -> Result<String> {
 /// A turn of a conversation in Gemini's form.
 fn content(turn: &Value) -> Value {
     let role = if matches!(turn["role"].as_str(), Some("assistant" | "model")) { "model" } else { "user" };
-    let part = |part: &Value| match part["text"].as_str() {
-        Some(text) => json!({"text": text}),
-        None => part.clone(),
+    let part = |part: &Value| match (part, part["text"].as_str()) {
+        (Value::String(text), _) => json!({"text": text}),
+        // The other providers' form of a text; Gemini's own has no type.
+        (_, Some(text)) if !part["type"].is_null() => json!({"text": text}),
+        _ => part.clone(),
     };
     let parts: Vec<Value> = match &turn["content"] {
         Value::Array(parts) => parts.iter().map(part).collect(),
