@@ -3,9 +3,21 @@
 use crate::error::{Error, OutputErrorKind, Result};
 use crate::generation::Generation;
 use crate::json;
-use crate::providers::ReadingSchema;
 use crate::schema::{self, Compiled, Dialect, Validator};
 use serde_json::Value;
+
+/// How to find the value in an answer.
+#[derive(Debug, Clone, Default)]
+pub struct ReadingSchema {
+    /// The answer is `{"value": ...}`, and the caller wants what is in it.
+    pub wrapped: bool,
+    /// The server may wrap JSON in a Markdown fence.
+    pub may_be_fenced: bool,
+    /// The answer is the input of a call of this tool.
+    pub tool: Option<String>,
+    /// The words of an `enum` may come back in another casing.
+    pub any_case: bool,
+}
 
 /// A caller's schema.
 pub struct AnswerSchema {

@@ -1,8 +1,8 @@
 //! What a client's options and the environment say about a provider, checked.
 
 use crate::error::{Error, Result};
+use crate::exchange::{Endpoint, Header};
 use crate::suggest;
-use crate::transport::{Endpoint, Header};
 use serde_json::{Map, Value};
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Batches: a job at the provider, and its results.
 
-use super::client::Usage;
 use super::errors::{configuration, instance, to_py};
+use super::reply::Usage;
 use super::runtime::{self, Ended};
 use crate::answer::AnswerSchema;
 use crate::batch::creation::LOOKS;

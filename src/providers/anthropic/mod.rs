@@ -6,13 +6,12 @@ mod errors;
 mod reply;
 
 use super::settings::{self, Settings};
-use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading, ReadingSchema};
-use crate::answer::AnswerSchema;
+use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading};
+use crate::answer::{AnswerSchema, ReadingSchema};
 use crate::error::{ApiError, Error, Result};
-use crate::exchange::{Body, Request, Response};
+use crate::exchange::{Body, Endpoint, Header, Request, Response};
 use crate::generation::{self, Common, Generation, Prompt};
 use crate::schema::Dialect;
-use crate::transport::{Endpoint, Header};
 use serde_json::{Map, Value, json};
 
 const NAME: &str = "anthropic";

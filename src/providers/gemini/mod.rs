@@ -7,12 +7,12 @@ mod reply;
 mod upload;
 
 use super::settings::{self, Settings};
-use super::{Ask, BatchApi, Prepared, Provider, Reading, ReadingSchema};
+use super::{Ask, BatchApi, Prepared, Provider, Reading};
+use crate::answer::ReadingSchema;
 use crate::error::{ApiError, Error, Result};
-use crate::exchange::{Body, Request, Response};
+use crate::exchange::{Body, Endpoint, Header, Request, Response};
 use crate::generation::{self, Common, Generation, GenerationConfig, Prompt};
 use crate::schema::{Compiled, Dialect};
-use crate::transport::{Endpoint, Header};
 use serde_json::{Map, Value, json};
 
 const NAME: &str = "gemini";
