@@ -1,6 +1,6 @@
 """Message Batches on the wire: states, results, and a job that is never made twice."""
 
-# ruff: noqa: E501 (tables)
+
 
 from __future__ import annotations
 
