@@ -50,7 +50,11 @@ def error(kind: str, message: str = "boom", **fields: Any) -> dict[str, Any]:
 TABLE: list[tuple[int, dict[str, Any], type[APIError]]] = [
     (400, error("invalid_request_error"), InvalidRequestError),
     (400, error("invalid_request_error", "You have reached your specified API usage limits."), QuotaExceededError),
-    (400, error("invalid_request_error", "Your credit balance is too low to access the Anthropic API."), QuotaExceededError),
+    (
+        400,
+        error("invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
+        QuotaExceededError,
+    ),
     (401, error("authentication_error"), AuthenticationError),
     (402, error("billing_error"), QuotaExceededError),
     (403, error("permission_error"), PermissionDeniedError),
@@ -78,7 +82,9 @@ TABLE: list[tuple[int, dict[str, Any], type[APIError]]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "kind"), TABLE, ids=[f"{row[0]}-{row[2].__name__}-{i}" for i, row in enumerate(TABLE)])
+@pytest.mark.parametrize(
+    ("status", "body", "kind"), TABLE, ids=[f"{row[0]}-{row[2].__name__}-{i}" for i, row in enumerate(TABLE)]
+)
 def test_the_class_of_a_status(recorder: Recorder, status: int, body: dict[str, Any], kind: type[APIError]) -> None:
     found = fails(recorder, Reply(body, status=status, headers={"request-id": "req_head"}))
     assert type(found) is kind
@@ -108,8 +114,18 @@ BODIES: list[tuple[str, Any, str | None, str]] = [
     ("a str", {"error": "just text"}, None, "just text"),
     ("a str beside a type", {"type": "error", "error": "just text"}, None, "just text"),
     ("OpenAI's words", {"error": {"message": "m1", "type": "BadRequest", "param": None, "code": 400}}, "400", "m1"),
-    ("OpenAI's words, no code", {"error": {"message": "m1", "type": "internal_error", "code": None}}, "internal_error", "m1"),
-    ("FastAPI's words", {"detail": [{"loc": ["body", "max_tokens"], "msg": "Field required"}]}, None, "body.max_tokens: Field required"),
+    (
+        "OpenAI's words, no code",
+        {"error": {"message": "m1", "type": "internal_error", "code": None}},
+        "internal_error",
+        "m1",
+    ),
+    (
+        "FastAPI's words",
+        {"detail": [{"loc": ["body", "max_tokens"], "msg": "Field required"}]},
+        None,
+        "body.max_tokens: Field required",
+    ),
     ("details null", error("invalid_request_error", details=None), "invalid_request_error", "boom"),
     ("an unknown code", error("invalid_request_error", details={"error_code": "brand_new"}), "brand_new", "boom"),
     ("no message", {"type": "error", "error": {"type": "api_error"}}, "api_error", "api_error"),
@@ -120,7 +136,9 @@ BODIES: list[tuple[str, Any, str | None, str]] = [
 
 @pytest.mark.parametrize(("body", "code", "words"), [row[1:] for row in BODIES], ids=[row[0] for row in BODIES])
 @pytest.mark.parametrize("status", [400, 500])
-def test_every_dialect_gives_its_message(recorder: Recorder, status: int, body: Any, code: str | None, words: str) -> None:
+def test_every_dialect_gives_its_message(
+    recorder: Recorder, status: int, body: Any, code: str | None, words: str
+) -> None:
     found = fails(recorder, Reply(body, status=status))
     assert type(found) is (InvalidRequestError if status == 400 else ServerError)
     assert found.code == code
@@ -140,7 +158,9 @@ def test_the_key_is_in_no_error(recorder: Recorder) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_not_followed(recorder: Recorder, status: int) -> None:
     with Recorder(Reply(OK)) as other:
-        found = fails(recorder, Reply("", status=status, headers={"location": other.root + "/v1/messages"}), max_retries=2)
+        found = fails(
+            recorder, Reply("", status=status, headers={"location": other.root + "/v1/messages"}), max_retries=2
+        )
         assert other.requests == []
     assert len(recorder.requests) == 1
     assert other.root in found.message
@@ -194,17 +214,37 @@ OLD_SERVERS = [
     (400, error("invalid_request_error", "output_config: Extra inputs are not permitted")),
     (400, error("invalid_request_error", "output_config.format: Extra inputs are not permitted")),
     (422, {"detail": [{"loc": ["body", "output_config"], "msg": "Extra inputs are not permitted"}]}),
-    (400, {"error": {"message": "{'type': 'extra_forbidden', 'loc': ('body', 'output_config'), 'msg': 'Extra inputs are not permitted'}"}}),
+    (
+        400,
+        {
+            "error": {
+                "message": "{'type': 'extra_forbidden', 'loc': ('body', 'output_config'), 'msg': 'Extra inputs are not permitted'}"
+            }
+        },
+    ),
     (400, {"error": {"message": "Unknown field `output_config`", "code": 400}}),
 ]
 OTHER_COMPLAINTS = [
-    (400, error("invalid_request_error", "output_config.format.schema: For 'integer' type, property 'minimum' is not supported")),
+    (
+        400,
+        error(
+            "invalid_request_error",
+            "output_config.format.schema: For 'integer' type, property 'minimum' is not supported",
+        ),
+    ),
     (400, error("invalid_request_error", "output_config.effort: Extra inputs are not permitted")),
     (400, error("invalid_request_error", "output_config.effort: 'max' is not supported by this model")),
     (400, error("invalid_request_error", "temperature: Extra inputs are not permitted")),
     (400, error("invalid_request_error", "Schema is too complex for compilation.")),
     (400, error("invalid_request_error", "output_config.format.schema: Extra inputs are not permitted")),
-    (400, {"error": {"message": "{'loc': ('body', 'output_config', 'format', 'schema'), 'msg': 'Extra inputs are not permitted'}"}}),
+    (
+        400,
+        {
+            "error": {
+                "message": "{'loc': ('body', 'output_config', 'format', 'schema'), 'msg': 'Extra inputs are not permitted'}"
+            }
+        },
+    ),
     (404, error("not_found_error", "output_config: unknown")),
     (500, error("api_error", "output_config: Extra inputs are not permitted")),
 ]

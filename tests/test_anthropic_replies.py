@@ -40,7 +40,9 @@ def ask(recorder: Recorder, body: Any, schema: Any = None, config: Any = None, *
 
 
 def message(*blocks: Any, **fields: Any) -> dict[str, Any]:
-    content = [{"type": "text", "text": block, "citations": None} if isinstance(block, str) else block for block in blocks]
+    content = [
+        {"type": "text", "text": block, "citations": None} if isinstance(block, str) else block for block in blocks
+    ]
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": content}
     return {**head, "stop_reason": "end_turn", "stop_sequence": None, **fields}
 
@@ -304,7 +306,10 @@ SENTIMENT = {
 
 
 def fall_back(recorder: Recorder, *replies: Any) -> llmbackend.Response:
-    old = {"type": "error", "error": {"type": "invalid_request_error", "message": "output_config: Extra inputs are not permitted"}}
+    old = {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "output_config: Extra inputs are not permitted"},
+    }
     recorder.requests.clear()
     recorder.replies = [Reply(old, status=400), *map(Reply, replies)]
     client = llmbackend.Client("anthropic", "m", api_key="k", base_url=recorder.root)
