@@ -48,8 +48,8 @@ class Request:
 
 @dataclass
 class Reply:
-    """What to answer. `body`: bytes as they are, str as UTF-8, anything else as JSON; or a function of the requests so far
-    that returns one of these."""
+    """What to answer. `body`: bytes as they are, str as UTF-8, anything else as JSON; or a function of the requests
+    so far that returns one of these."""
 
     body: Any = field(default_factory=lambda: ANSWER)
     status: int = 200

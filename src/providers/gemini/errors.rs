@@ -15,7 +15,7 @@ pub fn read(response: &Response) -> ApiError {
 /// Whether an `error` field is more than an empty form, or the status OK.
 pub fn says_something(error: &Value) -> bool {
     match error {
-        Value::Object(fields) => !fields.is_empty() && !(fields.len() == 1 && error["code"] == 0),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name != "code" || *value != 0),
         other => word(other).is_some(),
     }
 }
