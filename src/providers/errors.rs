@@ -61,13 +61,12 @@ pub fn in_reply(provider: &'static str, message: impl Into<String>) -> ApiError 
     }
 }
 
-/// Whether what stands under "error" says that there is one.
+/// Whether an `error` field says that there is one: more than null, an empty form, or the code of a success.
 pub fn is_error(error: &Value) -> bool {
+    let says_something = |(name, value): (&String, &Value)| !(value.is_null() || (name == "code" && *value == 0));
     match error {
-        Value::Null | Value::Bool(false) => false,
-        Value::String(text) => !text.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        _ => true,
+        Value::Object(fields) => fields.iter().any(says_something),
+        other => word(other).is_some(),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{Gemini, SchemaField, errors, names, reply};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response, segment};
-use crate::providers::errors::word;
+use crate::providers::errors::{is_error, word};
 use crate::providers::{
     Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
     Rows, State, Upload, rows,
@@ -179,7 +179,7 @@ impl BatchApi for Gemini {
         let response = &line["response"];
         let is_answer = ["candidates", "promptFeedback"].iter().any(|field| !response[field].is_null());
         let errors = [&line["error"], &line["status"], &response["error"]];
-        if let Some(error) = errors.into_iter().find(|error| !is_answer && errors::says_something(error)) {
+        if let Some(error) = errors.into_iter().find(|error| !is_answer && is_error(error)) {
             return match reply::count(&error["code"]) {
                 1 => RowOutcome::Cancelled(word(&error["message"]).unwrap_or_else(|| "the job was cancelled".into())),
                 _ => RowOutcome::Error(Error::Api(Box::new(errors::in_row(error)))),

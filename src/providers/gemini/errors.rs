@@ -12,14 +12,6 @@ pub fn read(response: &Response) -> ApiError {
     refine(error, &body["error"])
 }
 
-/// Whether an `error` field is more than an empty form, or the status OK.
-pub fn says_something(error: &Value) -> bool {
-    match error {
-        Value::Object(fields) => fields.iter().any(|(name, value)| name != "code" || *value != 0),
-        other => word(other).is_some(),
-    }
-}
-
 /// The error in a reply that said 200.
 pub fn in_reply(error: &Value) -> ApiError {
     ApiError { status: Some(200), ..in_row(error) }

@@ -3,6 +3,7 @@
 use super::NAME;
 use crate::error::{Error, OutputErrorKind, Result};
 use crate::generation::{FinishReason, Generation, Usage};
+use crate::providers::errors::is_error;
 use crate::providers::{Reading, errors};
 use serde_json::Value;
 
@@ -29,7 +30,7 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
         // Google wraps a reply into a list now and then.
         return read(one, reading);
     }
-    if super::errors::says_something(&body["error"]) {
+    if is_error(&body["error"]) {
         return Err(Error::Api(Box::new(super::errors::in_reply(&body["error"]))));
     }
     let known = ["candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"];
