@@ -9,10 +9,11 @@ import sys
 import time
 from typing import Any
 
-import llmbackend
 import pytest
-from llmbackend import GenerationConfig
 from support import POLL, ask, delete_input, gets, job, jobs, posts, prompts, run_python, statuses
+
+import llmbackend
+from llmbackend import GenerationConfig
 
 
 def done(client: Any, inputs: Any, **options: Any) -> Any:
