@@ -102,7 +102,8 @@ class Batch:
         """Waits until the batch has come to an end.
 
         Args:
-            poll_interval: Seconds between two looks.
+            poll_interval: The longest gap between two looks, in seconds. The first gaps are shorter (0.1, 0.2, 0.4
+                ...), so that a short job is not waited for long; none is shorter than 0.01.
             timeout: Seconds to wait at most; 0 looks once; None waits for ever.
             callback: Called with the normalized state after each look.
             progress: Show a progress bar on stderr.

@@ -106,8 +106,8 @@ impl Batch {
         Ok(look_of(&job.map_err(to_py)?))
     }
 
-    /// Looks every `poll_interval` seconds until a terminal state, for at most `timeout` seconds; `on_look` gets what each
-    /// look saw.
+    /// Looks, at least every `poll_interval` seconds, until a terminal state, for at most `timeout` seconds; `on_look` gets
+    /// what each look saw.
     #[pyo3(signature = (poll_interval, timeout, on_look))]
     fn wait(
         &self,
