@@ -4,7 +4,7 @@ use super::ids::{RowIds, default_id, index_of_default, natural_order};
 use crate::client::{Call, Client};
 use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result};
 use crate::generation::{FinishReason, Generation};
-use crate::providers::{BatchApi, Reading, RowId, RowOutcome};
+use crate::providers::{BatchApi, Job, Reading, RowId, RowOutcome, State};
 use crate::{json, jsonl};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -83,6 +83,8 @@ pub struct Results {
     nameless: u64,
     /// The rows that were sent could not be read, and their ids do not tell their order.
     order_is_guessed: bool,
+    /// What an input without a row counts as.
+    rowless: Status,
 }
 
 /// Whose rows the file holds.
@@ -236,6 +238,7 @@ impl Results {
             strangers: 0,
             nameless: 0,
             order_is_guessed: order.is_guessed,
+            rowless: Status::Missing,
         };
         for row in found {
             let Some(index) = row.id.index(&results.ids) else {
@@ -264,7 +267,17 @@ impl Results {
             strangers: 0,
             nameless: 0,
             order_is_guessed: false,
+            rowless: Status::Missing,
         }
+    }
+
+    /// A job that was stopped may leave no row for what it did not run (Gemini).
+    pub fn of_job(mut self, job: &Job) -> Self {
+        if job.state == State::Cancelled {
+            let is_expired = job.raw_state.to_ascii_lowercase().ends_with("expired");
+            self.rowless = if is_expired { Status::Expired } else { Status::Cancelled };
+        }
+        self
     }
 
     /// Writes the outcome of the input at `index`.
@@ -332,7 +345,7 @@ impl Results {
     pub fn outcome(&self, index: u64, buffer: &mut Vec<u8>) -> Result<Outcome> {
         let offset = self.offsets[index as usize];
         if offset == NO_ROW {
-            return Ok(self.never_ran(index, Status::Missing, "the provider returned no row for it"));
+            return Ok(self.never_ran(index, self.rowless, "the provider returned no row for it"));
         }
         let line = self.line(offset, buffer)?;
         let Source::Provider { client, call } = &self.source else {

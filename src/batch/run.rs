@@ -127,7 +127,7 @@ impl Batch {
             None => self.order_by_id(transport, &job, &found).await?,
         };
         let call = Arc::new(self.call.reading_of(&job));
-        let results = Results::new(self.id.clone(), rows, order, found, self.client.clone(), call)?;
+        let results = Results::new(self.id.clone(), rows, order, found, self.client.clone(), call)?.of_job(&job);
         Ok(lock(&self.results).get_or_insert(Arc::new(results)).clone())
     }
 
