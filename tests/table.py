@@ -27,7 +27,7 @@ class Provider:
         """A client that goes through `proxy`, in front of `box`."""
         host = urllib.parse.urlsplit(proxy.url).netloc
         base_url = f"http://{host}{urllib.parse.urlsplit(box.url(self.name)).path}"
-        return llmbackend.client(self.name, self.model, api_key="sandbox", base_url=base_url, **options)
+        return llmbackend.client(self.name, self.model, **{"api_key": "sandbox", "base_url": base_url, **options})
 
     def calls(self, box: Any) -> list[int]:
         """The statuses of the single calls so far."""

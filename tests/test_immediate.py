@@ -16,7 +16,7 @@ from recorder import Recorder, Reply, answer
 from scripts import interrupt_when, start
 from support import Drop, Exchange, Proxy, prompts
 from support import Reply as ProxyReply
-from table import ALL, ANTHROPIC, OPENAI, Provider, jobs
+from table import ALL, ANTHROPIC, GEMINI, OPENAI, Provider, jobs
 
 IMMEDIATE = {"native": False}
 
@@ -235,6 +235,8 @@ def test_outcomes(provider: Provider, box: Any, fault: str) -> None:
     batch = provider.client(box, max_retries=0).submit_batch(prompts(3), batch_options=IMMEDIATE)
     first, *rest = batch.items()
     assert (first.status, first.value) == (status, None)
+    if fault == "failed_200" and provider is GEMINI:
+        kind = llmbackend.OutputError  # it has no words for an answer that failed
     assert isinstance(first.error, kind)
     pickle.loads(pickle.dumps(first.error))
     assert [item.status for item in rest] == ["succeeded"] * 2
@@ -288,7 +290,7 @@ def test_a_fatal_error_among_calls_that_are_under_way(provider: Provider, box: A
     assert all(item.error is None for item in items if item.status == "succeeded")
 
 
-BAD_INPUTS = ["", " ", 3, None, "a\ud800", [{"role": "user"}], []]
+BAD_INPUTS = [3, None, "a\ud800", [{"role": "user"}], []]
 
 
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=repr)
@@ -296,6 +298,16 @@ def test_a_bad_input_anywhere(client: Any, box: Any, bad: Any) -> None:
     for inputs in ([bad, "a"], ["a", "b", bad]):
         with pytest.raises(llmbackend.ConfigurationError, match=f"inputs\\[{inputs.index(bad)}\\]"):
             client.submit_batch(inputs, batch_options=IMMEDIATE)
+    assert box.requests() == []
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(
+    ("provider", "text"), [(ANTHROPIC, ""), (ANTHROPIC, " \n"), (GEMINI, "")], indirect=["provider"]
+)
+def test_an_empty_input_anywhere(client: Any, box: Any, text: str, native: bool) -> None:
+    with pytest.raises(llmbackend.ConfigurationError, match=r"inputs\[2\] is empty"):
+        client.submit_batch(["a", "b", text], batch_options={"native": native})
     assert box.requests() == []
 
 

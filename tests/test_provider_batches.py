@@ -168,7 +168,7 @@ def test_wrong_custom_ids(client: Any, box: Any, ids: Any, native: bool) -> None
 
 
 def test_options(client: Any) -> None:
-    options = {"display_name": "products", "completion_window": "48h", "system": "Be brief."}
+    options = {"display_name": "products", "completion_window": "24h", "system": "Be brief."}
     batch = ended(client, batch_options=options, config={"max_tokens": 16, "temperature": 0.5})
     assert batch.results() == prompts(COUNT)
 
@@ -266,10 +266,6 @@ ERRORS = {
 }
 
 
-def by_file(count: int, config: Any) -> dict[str, Any]:
-    return {"count": count, "config": config}
-
-
 @pytest.mark.parametrize("fault", ENDS)
 def test_ends(provider: Provider, client: Any, box: Any, fault: str) -> None:
     plain = ("completed", DONE[provider.name], ENDS[fault].get(""))
@@ -291,8 +287,11 @@ def test_ends(provider: Provider, client: Any, box: Any, fault: str) -> None:
                 call()
         return
     for seen in (batch, again):
-        if fault == "not_found_after_create:2":
-            seen = batch
+        if seen is again and fault == "lying_counts" and provider is not OPENAI:
+            # Another process has only the provider's word for it that there was one more: better missing than lost.
+            expected = expected | {"missing": 1}
+            assert Counter(item.status for item in seen.items()) == expected
+            continue
         items = list(seen.items())
         assert Counter(item.status for item in items) == expected
         assert [item.custom_id for item in items] == [f"llmb-{n:06}" for n in range(COUNT)]
@@ -382,6 +381,8 @@ def test_answers_without_a_value(provider: Provider, client: Any, box: Any, faul
     assert batch.normalized_status() == "completed"
     for item in batch.items():
         assert (item.status, item.value) == (status, None)
+        if fault == "failed_200" and provider is GEMINI:
+            kind = llmbackend.OutputError  # it has no words for an answer that failed
         assert isinstance(item.error, kind), repr(item.error)
         if status == "invalid" or fault == "truncated":
             assert item.text
@@ -454,9 +455,6 @@ def test_downloads(provider: Provider, client: Any, box: Any, fault: str) -> Non
     count = 5_001
     batch = ended(client, count)
     box.fault(f"{fault}:1@GET {RESULTS[provider.name]}")
-    if fault == "empty_body":
-        assert {item.status for item in batch.items()} == {"missing"}
-        return
     assert batch.results() == prompts(count)
     downloads = [path for method, path, _ in box.requests() if method == "GET" and RESULTS[provider.name] in path]
     assert len(downloads) == 2
@@ -488,10 +486,9 @@ def test_an_archived_job(box: Any) -> None:
     client = ANTHROPIC.client(box)
     batch = ended(client)
     for seen in (batch, client.get_batch(batch.id)):
-        with pytest.raises(llmbackend.LLMBackendError, match="29 days"):
-            seen.results()
-        with pytest.raises(llmbackend.LLMBackendError, match="29 days"):
-            list(seen.items())
+        for call in (seen.results, seen.items):
+            with pytest.raises(llmbackend.BatchFailedError, match="archived.*29 days"):
+                call()
 
 
 def test_more_rows_than_a_job_holds(provider: Provider, client: Any, box: Any) -> None:

@@ -101,7 +101,12 @@ impl BatchApi for Anthropic {
         let total = done.saturating_add(cancelled).saturating_add(expired).saturating_add(count("processing"));
         // Results are kept for 29 days; an archived job has none any more.
         let outputs = if body["archived_at"].is_null() { vec![id.clone()] } else { Vec::new() };
-        Some(Job { counts: Counts { total, done, failed: errored }, outputs, ..Job::new(id, raw_state, state) })
+        let reasons = match outputs.is_empty() {
+            true => vec!["it is archived: Anthropic keeps results for 29 days".to_owned()],
+            false => Vec::new(),
+        };
+        let counts = Counts { total, done, failed: errored };
+        Some(Job { counts, outputs, reasons, ..Job::new(id, raw_state, state) })
     }
 
     fn list(&self, _after: Option<&str>) -> Option<Request> {
