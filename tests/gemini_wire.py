@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import llmbackend
 from recorder import Recorder, Reply
+
+import llmbackend
 
 FIXTURES = Path(__file__).parent / "fixtures" / "gemini"
 VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL", "GOOGLE_GENAI_API_VERSION")

@@ -1,17 +1,16 @@
 """Message Batches on the wire: states, results, and a job that is never made twice."""
 
-
-
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
 from recorder import Recorder, Reply
 from test_anthropic_requests import JOB, NATIVE, TEXT, ended, lines, succeeded
+
+import llmbackend
 
 
 @pytest.fixture
@@ -120,12 +119,13 @@ def test_not_ended(recorder: Recorder) -> None:
 
 
 def test_results_that_are_gone(recorder: Recorder) -> None:
-    for archived_at in (None, "2026-12-24T00:00:00Z"):
-        recorder.requests.clear()
-        job = {**ended(succeeded=1), "archived_at": archived_at, "results_url": None}
-        recorder.replies = [Reply(job), Reply(error("not_found_error", "results expired"), status=404)]
-        with pytest.raises(llmbackend.NotFoundError, match="results expired"):
-            client(recorder).fetch_batch_results("msgbatch_01Test")
+    job = {**ended(succeeded=1), "results_url": None}
+    recorder.replies = [Reply(job), Reply(error("not_found_error", "results expired"), status=404)]
+    with pytest.raises(llmbackend.NotFoundError, match="results expired"):
+        client(recorder).fetch_batch_results("msgbatch_01Test")
+    recorder.replies = [Reply({**job, "archived_at": "2026-12-24T00:00:00Z"})]
+    with pytest.raises(llmbackend.BatchFailedError, match="archived.*29 days"):
+        client(recorder).fetch_batch_results("msgbatch_01Test")
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])

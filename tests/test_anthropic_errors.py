@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
+from recorder import Recorder, Reply, Stopwatch
+
+import llmbackend
 from llmbackend import (
     APIError,
     AuthenticationError,
@@ -19,7 +21,6 @@ from llmbackend import (
     RateLimitError,
     ServerError,
 )
-from recorder import Recorder, Reply, Stopwatch
 
 KEY = "sk-ant-secret-1"
 OK = {"type": "message", "content": [{"type": "text", "text": "ok"}], "stop_reason": "end_turn"}

@@ -12,10 +12,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
-import llmbackend
 import pytest
 from pydantic import BaseModel
 from recorder import Recorder, Reply
+
+import llmbackend
 
 FIXTURES = Path(__file__).parent / "fixtures" / "anthropic"
 SCHEMA = {

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import llmbackend
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 from anthropic.types.messages.batch_create_params import BatchCreateParams
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from recorder import Recorder, Reply
 from typing_extensions import is_typeddict
+
+import llmbackend
 
 FIXTURES = Path(__file__).parent / "fixtures" / "anthropic"
 ROWS = [json.loads(line) for line in (FIXTURES / "anthropic_requests.jsonl").read_text().split("\n") if line]

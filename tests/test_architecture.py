@@ -21,6 +21,7 @@ PURE = [
     "src/batch/creation.rs",
     "src/batch/ids.rs",
     "src/batch/lifecycle.rs",
+    "src/batch/order.rs",
     "src/batch/plan.rs",
     "src/error.rs",
     "src/exchange.rs",

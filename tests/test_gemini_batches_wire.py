@@ -8,10 +8,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
 from gemini_wire import DICT_SCHEMA, candidate, client, error, inlined, operation, row
 from recorder import Recorder, Reply
+
+import llmbackend
 
 START = Reply(
     b"", headers={"x-goog-upload-status": "active", "x-goog-upload-url": "https://elsewhere.example/up/x?upload_id=U"}

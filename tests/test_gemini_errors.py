@@ -9,10 +9,11 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
 from gemini_wire import candidate, client, error
 from recorder import Recorder, Reply, Stopwatch
+
+import llmbackend
 
 OK = Reply(candidate("ok"))
 TYPE = "type.googleapis.com/google.rpc."

@@ -8,10 +8,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
 from gemini_wire import candidate, client, rows
 from recorder import Recorder, Reply
+
+import llmbackend
 
 CASES = {f"{row['kind']}: {row['name']}": row for row in rows("gemini_response_cases.jsonl")}
 

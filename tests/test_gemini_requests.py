@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
 from gemini_wire import DICT_SCHEMA, VARIABLES, candidate, client, inlined, operation, rows
 from gemini_wire import row as result_row
 from pydantic import ValidationError
 from recorder import Recorder, Reply
+
+import llmbackend
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own

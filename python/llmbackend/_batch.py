@@ -218,10 +218,10 @@ class Batch:
         for start in range(0, len(results), _CHUNK):
             for index, outcome in enumerate(results.read(start, _CHUNK), start):
                 status, text, error, usage, finish_reason = outcome
-                value = text
-                if text is not None and self._schema is not None:
+                value = text if error is None else None
+                if value is not None and self._schema is not None:
                     try:
-                        value = self._schema.read(text)
+                        value = self._schema.read(value)
                     except InvalidOutputError as invalid:
                         status, value, error = "invalid", None, invalid
                 yield BatchItem(index, results.custom_id(index), status, value, text, error, usage, finish_reason)

@@ -1,14 +1,15 @@
 //! Result rows to one outcome for every input, in order. The rows stay in a file; in memory is one offset a row.
 
-use super::ids::{RowIds, default_id, index_of_default, natural_order};
+use super::ids::RowIds;
+use super::order::{Found, FoundId, Order};
 use crate::client::{Call, Client};
 use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result};
 use crate::generation::{FinishReason, Generation};
-use crate::providers::{BatchApi, Reading, RowId, RowOutcome};
+use crate::providers::{Job, Reading, RowOutcome, State};
 use crate::{json, jsonl};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufReader, Seek, Write};
+use std::io::{Seek, Write};
 use std::sync::Arc;
 
 const NO_ROW: u64 = u64::MAX;
@@ -83,6 +84,8 @@ pub struct Results {
     nameless: u64,
     /// The rows that were sent could not be read, and their ids do not tell their order.
     order_is_guessed: bool,
+    /// What an input without a row counts as.
+    rowless: Status,
 }
 
 /// Whose rows the file holds.
@@ -91,125 +94,6 @@ enum Source {
     Provider { client: Arc<Client>, call: Arc<Call> },
     /// Outcomes that were recorded here.
     Recorded,
-}
-
-/// The ids of a batch, and whether their order is only a guess.
-pub struct Order {
-    pub ids: Arc<RowIds>,
-    pub is_guessed: bool,
-}
-
-/// A row of a result file.
-pub struct FoundRow {
-    id: FoundId,
-    /// Where it begins.
-    offset: u64,
-}
-
-enum FoundId {
-    /// A default id.
-    At(u64),
-    /// The caller's own id, with its position where the wire tells it.
-    Named(Box<str>, Option<u64>),
-    /// A row without an id answers nobody; its input will count as missing.
-    None,
-}
-
-/// The rows of result files, not yet in order.
-pub type Found = Vec<FoundRow>;
-
-/// Finds the rows of `file`.
-pub fn find_rows(api: &dyn BatchApi, file: &File) -> Result<Found> {
-    let mut found = Found::new();
-    let reader = file.try_clone().map_err(|error| Error::disk("Reading results", &error))?;
-    jsonl::for_each_line(BufReader::with_capacity(1 << 18, Rewound::new(reader)), |offset, line| {
-        let id = match api.row_id(line) {
-            None => FoundId::None,
-            Some(RowId { index, name }) => match index_of_default(&name).filter(|_| index.is_none()) {
-                Some(position) => FoundId::At(position),
-                None => FoundId::Named(name.into(), index),
-            },
-        };
-        found.push(FoundRow { id, offset });
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// The order of the rows that were sent, as they stand in the file that was uploaded.
-pub fn ids_from_input(sent: Found) -> RowIds {
-    let name = |row: FoundRow| match row.id {
-        FoundId::At(position) => default_id(position).into(),
-        FoundId::Named(name, _) => name,
-        FoundId::None => Box::default(),
-    };
-    RowIds::from_rows(sent.into_iter().map(name).collect())
-}
-
-/// The ids of a batch that this process did not make, as far as its results tell: `None` if they do not.
-/// `total` is the provider's count of rows; `most` bounds what a strange id can make of it.
-pub fn ids_from_results(found: &Found, total: u64, most: u64) -> Option<RowIds> {
-    let position = |row: &FoundRow| match row.id {
-        FoundId::At(position) | FoundId::Named(_, Some(position)) => Some(position),
-        _ => None,
-    };
-    let mut seen: Vec<u64> = found.iter().map(position).collect::<Option<_>>()?;
-    seen.sort_unstable();
-    seen.dedup();
-    // No hole, and two sources that agree on where it ends.
-    let complete = seen.len() as u64 == total && seen.last().is_none_or(|last| last + 1 == total);
-    complete.then(|| ids_without_input(found, total, most).ids)
-}
-
-/// The best order there is when the rows that were sent are gone.
-pub fn ids_without_input(found: &Found, total: u64, most: u64) -> GuessedIds {
-    let position = |row: &FoundRow| match row.id {
-        FoundId::At(position) | FoundId::Named(_, Some(position)) => Some(position).filter(|position| *position < most),
-        _ => None,
-    };
-    let end = found.iter().filter_map(position).map(|last| last + 1).max().unwrap_or(0).max(total.min(most));
-    let named = || found.iter().filter(|row| matches!(row.id, FoundId::Named(..)));
-    if named().next().is_none() {
-        return GuessedIds { ids: RowIds::Default(end), is_guess: false };
-    }
-    if named().all(|row| matches!(row.id, FoundId::Named(_, Some(_)))) {
-        let mut names = vec![Box::<str>::default(); end as usize];
-        for row in named() {
-            if let (FoundId::Named(name, _), Some(at)) = (&row.id, position(row)) {
-                names[at as usize] = name.clone();
-            }
-        }
-        return GuessedIds { ids: RowIds::from_rows(names), is_guess: false };
-    }
-    let mut names: Vec<Box<str>> = named().filter_map(|row| row.id.name()).collect();
-    names.sort_by(|a, b| natural_order(a, b));
-    names.dedup();
-    GuessedIds { ids: RowIds::from_rows(names), is_guess: true }
-}
-
-/// Ids in an order that may be only a guess.
-pub struct GuessedIds {
-    pub ids: RowIds,
-    pub is_guess: bool,
-}
-
-impl FoundId {
-    fn name(&self) -> Option<Box<str>> {
-        match self {
-            Self::Named(name, _) => Some(name.clone()),
-            _ => None,
-        }
-    }
-
-    fn index(&self, ids: &RowIds) -> Option<u64> {
-        match self {
-            Self::At(position) => {
-                Some(*position).filter(|position| matches!(ids, RowIds::Default(count) if position < count))
-            }
-            Self::Named(name, _) => ids.index(name),
-            Self::None => None,
-        }
-    }
 }
 
 impl Results {
@@ -236,6 +120,7 @@ impl Results {
             strangers: 0,
             nameless: 0,
             order_is_guessed: order.is_guessed,
+            rowless: Status::Missing,
         };
         for row in found {
             let Some(index) = row.id.index(&results.ids) else {
@@ -264,7 +149,17 @@ impl Results {
             strangers: 0,
             nameless: 0,
             order_is_guessed: false,
+            rowless: Status::Missing,
         }
+    }
+
+    /// The results of `job`, at a provider that leaves out the rows of a stopped job that it did not run.
+    pub fn with_silent_rows(mut self, job: &Job) -> Self {
+        if job.state == State::Cancelled {
+            let is_expired = job.raw_state.to_ascii_lowercase().ends_with("expired");
+            self.rowless = if is_expired { Status::Expired } else { Status::Cancelled };
+        }
+        self
     }
 
     /// Writes the outcome of the input at `index`.
@@ -332,7 +227,7 @@ impl Results {
     pub fn outcome(&self, index: u64, buffer: &mut Vec<u8>) -> Result<Outcome> {
         let offset = self.offsets[index as usize];
         if offset == NO_ROW {
-            return Ok(self.never_ran(index, Status::Missing, "the provider returned no row for it"));
+            return Ok(self.never_ran(index, self.rowless, "the provider returned no row for it"));
         }
         let line = self.line(offset, buffer)?;
         let Source::Provider { client, call } = &self.source else {
@@ -368,63 +263,5 @@ impl Results {
 
     fn name(&self, index: u64) -> String {
         format!("input {index} ('{}')", self.ids.name(index))
-    }
-}
-
-/// Reads a file from its start with positioned reads, whatever its cursor says.
-struct Rewound {
-    file: File,
-    at: u64,
-}
-
-impl Rewound {
-    fn new(file: File) -> Self {
-        Self { file, at: 0 }
-    }
-}
-
-impl std::io::Read for Rewound {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = jsonl::read_at(&self.file, buffer, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(ids: &[&str]) -> Found {
-        let id = |id: &&str| match (index_of_default(id), id.split_once(':')) {
-            (Some(position), _) => FoundId::At(position),
-            (None, Some((index, name))) => FoundId::Named(name.into(), index.parse().ok()),
-            (None, None) => FoundId::Named((*id).into(), None),
-        };
-        ids.iter().map(|name| FoundRow { id: id(name), offset: 0 }).collect()
-    }
-
-    #[test]
-    fn ids_without_holes_need_no_input_file() {
-        let ids = |names: &[&str], total| ids_from_results(&found(names), total, 100);
-        assert!(matches!(ids(&["llmb-000001", "llmb-000000"], 2), Some(RowIds::Default(2))));
-        assert_eq!(ids(&["1:b", "0:a"], 2).unwrap().name(1), "b");
-        for (names, total) in
-            [(["llmb-000001", "llmb-000002"], 2), (["llmb-000001", "llmb-000000"], 3), (["a", "b"], 2)]
-        {
-            assert!(ids(&names, total).is_none());
-        }
-    }
-
-    #[test]
-    fn without_input_the_best_order_is_guessed() {
-        let ids = |names: &[&str], total| ids_without_input(&found(names), total, 100);
-        assert_eq!(ids(&["llmb-000004", "llmb-000000"], 2).ids.len(), 5);
-        assert_eq!(ids(&["llmb-000000"], 3).ids.len(), 3);
-        assert_eq!(ids(&["llmb-99999999999", "llmb-000000"], 0).ids.len(), 1);
-        let keyed = ids(&["2:c", "0:a"], 4);
-        assert_eq!((keyed.ids.len(), keyed.ids.index("c"), keyed.is_guess), (4, Some(2), false));
-        let custom = ids(&["row-10", "row-9", "row-10"], 9);
-        assert_eq!((custom.ids.len(), custom.ids.name(0), custom.is_guess), (2, "row-9".into(), true));
     }
 }

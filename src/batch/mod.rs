@@ -1,5 +1,5 @@
 //! Many prompts as one job: rows are written ([`plan`]), sent and made a job ([`submit`], [`creation`]), polled ([`run`],
-//! [`lifecycle`]), downloaded ([`download`]) and brought back into the order of the inputs ([`collect`]); or without a job, one call after another
+//! [`lifecycle`]), downloaded ([`download`]) and brought back into the order of the inputs ([`order`], [`collect`]); or without a job, one call after another
 //! ([`immediate`]).
 
 pub mod collect;
@@ -8,6 +8,7 @@ pub mod download;
 pub mod ids;
 pub mod immediate;
 pub mod lifecycle;
+pub mod order;
 pub mod plan;
 pub mod run;
 pub mod submit;

@@ -1,10 +1,11 @@
 //! A job at a provider: looked at, waited for, cancelled, its results put in order. What to do when is decided by the pure
 //! files beside this one.
 
-use super::collect::{self, Found, Order, Results};
+use super::collect::Results;
 use super::download;
 use super::ids::RowIds;
 use super::lifecycle::{Action, Lifecycle};
+use super::order::{self, Found, Order};
 use crate::client::{Call, Client};
 use crate::disk;
 use crate::error::{BatchErrorKind, ConnectionError, Error, Result};
@@ -114,33 +115,38 @@ impl Batch {
             return Err(Error::batch(BatchErrorKind::NotCompleted, &self.id, message));
         }
         let inside = lock(&self.seen).rows.take();
-        if job.state == State::Failed && job.outputs.is_empty() && inside.is_none() {
+        // A completed job has a reason only where its results are gone.
+        let has_none = job.state == State::Failed || (job.state == State::Completed && !job.reasons.is_empty());
+        if has_none && job.outputs.is_empty() && inside.is_none() {
             return Err(self.failure(&job));
         }
         let rows = match inside {
             Some(rows) => rows,
             None => download::files(&self.client, transport, &self.api().results(&job)).await?,
         };
-        let found = collect::find_rows(self.api(), &rows)?;
+        let found = order::find_rows(self.api(), &rows)?;
         let order = match &self.ids {
             Some(ids) => Order { ids: ids.clone(), is_guessed: false },
             None => self.order_by_id(transport, &job, &found).await?,
         };
         let call = Arc::new(self.call.reading_of(&job));
-        let results = Results::new(self.id.clone(), rows, order, found, self.client.clone(), call)?;
+        let mut results = Results::new(self.id.clone(), rows, order, found, self.client.clone(), call)?;
+        if self.api().leaves_out_stopped_rows() {
+            results = results.with_silent_rows(&job);
+        }
         Ok(lock(&self.results).get_or_insert(Arc::new(results)).clone())
     }
 
     /// The order of a batch that another process made.
     async fn order_by_id(&self, transport: &Transport, job: &Job, found: &Found) -> Result<Order> {
         let most = MOST_ROWS;
-        if let Some(ids) = collect::ids_from_results(found, job.counts.total, most) {
+        if let Some(ids) = order::ids_from_results(found, job.counts.total, most) {
             return Ok(Order { ids: Arc::new(ids), is_guessed: false });
         }
         if let Some(request) = self.api().input(job) {
             match download::files(&self.client, transport, &[vec![request]]).await {
                 Ok(input) => {
-                    let ids = collect::ids_from_input(collect::find_rows(self.api(), &input)?);
+                    let ids = order::ids_from_input(order::find_rows(self.api(), &input)?);
                     return Ok(Order { ids: Arc::new(ids), is_guessed: false });
                 }
                 // Expired, or not ours to read: the ids of the results are all there is.
@@ -149,7 +155,7 @@ impl Batch {
                 Err(error) => return Err(error),
             }
         }
-        let guess = collect::ids_without_input(found, job.counts.total, most);
+        let guess = order::ids_without_input(found, job.counts.total, most);
         Ok(Order { ids: Arc::new(guess.ids), is_guessed: guess.is_guess })
     }
 

@@ -186,6 +186,11 @@ pub trait BatchApi: Send + Sync {
     /// The downloads of a job's results: for each, the requests to try until one finds it.
     fn results(&self, job: &Job) -> Vec<Vec<Request>>;
 
+    /// Whether a stopped job returns nothing for the rows that it did not run, instead of saying so row by row.
+    fn leaves_out_stopped_rows(&self) -> bool {
+        false
+    }
+
     /// The request that downloads the rows that were uploaded, where that is possible.
     fn input(&self, job: &Job) -> Option<Request>;
 

@@ -9,6 +9,7 @@ use crate::batch::plan::Written;
 use crate::batch::run::Step;
 use crate::batch::{collect, run::Batch as CoreBatch, submit};
 use crate::client::{Call, Client};
+use crate::error::Error;
 use crate::providers::{Input, Job, JobOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -216,6 +217,12 @@ fn to_tuple(py: Python<'_>, outcome: collect::Outcome) -> PyResult<Bound<'_, PyT
             let usage = generation.usage.map(Usage);
             (status, generation.text, py.None(), usage, generation.finish_reason.name()).into_pyobject(py)
         }
-        Err(error) => (status, py.None(), instance(py, error)?, py.None(), py.None()).into_pyobject(py),
+        Err(error) => {
+            let text = match &error {
+                Error::Output(error) => error.text.clone(),
+                _ => None,
+            };
+            (status, text, instance(py, error)?, py.None(), py.None()).into_pyobject(py)
+        }
     }
 }

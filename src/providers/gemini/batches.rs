@@ -160,6 +160,10 @@ impl BatchApi for Gemini {
         job.outputs.iter().map(download).collect()
     }
 
+    fn leaves_out_stopped_rows(&self) -> bool {
+        true
+    }
+
     fn input(&self, _job: &Job) -> Option<Request> {
         // Uploaded files cannot be downloaded; the position is in the key.
         None

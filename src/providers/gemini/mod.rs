@@ -65,6 +65,14 @@ impl Provider for Gemini {
         self.prepare_with(ask, SchemaField::JsonSchema)
     }
 
+    fn check_text(&self, text: &str) -> Result<()> {
+        // As a row of a file it would fail the whole job, minutes later.
+        match text.is_empty() {
+            true => Err(Error::configuration("is empty, which Gemini does not take")),
+            false => Ok(()),
+        }
+    }
+
     fn body(&self, prepared: &Prepared, prompt: &Prompt) -> Result<Map<String, Value>> {
         let (system, contents) = match prompt {
             Prompt::Text(text) => (prepared.system.clone(), vec![json!({"role": "user", "parts": [{"text": text}]})]),

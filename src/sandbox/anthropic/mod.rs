@@ -3,6 +3,7 @@
 mod batches;
 mod content;
 mod error;
+mod hints;
 mod job;
 mod messages;
 mod models;

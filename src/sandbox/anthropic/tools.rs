@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use super::hints;
 use super::models::Family;
 use super::schema_subset::{self, Size};
 use super::values::{
@@ -28,23 +29,30 @@ pub enum Form {
 /// The schemas seen last: the rows of a batch share theirs, and checking them 100,000 times would be most of the work.
 #[derive(Debug, Default)]
 pub struct SchemaCache {
-    format: Option<(Size, Arc<Sampler>)>,
-    tool: Option<(Size, Arc<Sampler>)>,
+    format: Option<Cached>,
+    tool: Option<Cached>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    schema: Value,
+    size: Size,
+    sampler: Arc<Sampler>,
 }
 
 /// The sampler of a schema that passes the check, from the cache if it is the same as last time.
 fn cached(
-    slot: &mut Option<(Size, Arc<Sampler>)>,
+    slot: &mut Option<Cached>,
     schema: &Value,
     check: impl FnOnce(&Value) -> Checked<Size>,
 ) -> Checked<(Size, Arc<Sampler>)> {
-    if let Some((size, sampler)) = slot
-        && sampler.schema() == schema
-    {
-        return Ok((*size, sampler.clone()));
+    if let Some(known) = slot.as_ref().filter(|known| known.schema == *schema) {
+        return Ok((known.size, known.sampler.clone()));
     }
     let size = check(schema)?;
-    Ok(slot.insert((size, Arc::new(Sampler::new(schema.clone())))).clone())
+    let sampler = Arc::new(Sampler::new(hints::heeded(schema)));
+    *slot = Some(Cached { schema: schema.clone(), size, sampler: sampler.clone() });
+    Ok((size, sampler))
 }
 
 /// Checks what decides the form of the answer.
