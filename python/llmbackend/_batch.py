@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import weakref
 
-from .errors import BatchError, BatchFailedError, BatchItemsError, ConfigurationError, InvalidOutputError
+from .errors import (
+    BatchError,
+    BatchFailedError,
+    BatchItemsError,
+    ConfigurationError,
+    InvalidOutputError,
+    warn_caller,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +77,7 @@ class Batch:
         self._client = client
         self._core = core
         self._schema = schema
+        self._warned = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r}, provider={self._client.provider!r})"
@@ -191,7 +199,8 @@ class Batch:
             any_finished = any_finished or item.status not in _NEVER_RAN
             if item.error is not None:
                 errors[item.index] = item.error
-        if not any_finished and self._states()[0] == "cancelled":
+        state = self._states()[0]
+        if state == "failed" or (state == "cancelled" and not any_finished):
             raise self._core.failure()
         if not errors:
             return values
@@ -208,10 +217,10 @@ class Batch:
 
     def _results(self) -> Results:
         results = self._core.results()
-        for warning in results.warnings():
-            import warnings
-
-            warnings.warn(warning, UserWarning, stacklevel=3)
+        if not self._warned:
+            self._warned = True
+            for warning in results.warnings():
+                warn_caller(warning, UserWarning)
         return results
 
     def _read(self, results: Results) -> Iterator[BatchItem]:
@@ -236,7 +245,11 @@ class CompletedBatch(Batch):
 
     def __init__(self, client: Client, id: str, results: Results, schema: StructuredOutput | None) -> None:
         super().__init__(client, _Done(id, results), schema)  # type: ignore[arg-type]
-        _immediate[id] = self
+        _immediate.setdefault(id, self)
+
+    def read_as(self, schema: StructuredOutput) -> CompletedBatch:
+        """The same batch, its answers read as `schema`."""
+        return CompletedBatch(self._client, self.id, self._core.results(), schema)
 
 
 def new_immediate_id() -> str:

@@ -45,7 +45,11 @@ class Client:
                 raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
         self.provider = provider
         self.model = model
-        self._core = _CoreClient(provider, model, options)
+        try:
+            self._core = _CoreClient(provider, model, options)
+        finally:
+            # A traceback that shows local variables must show no key.
+            options.clear()
 
     def __repr__(self) -> str:
         return f"Client({self.provider!r}, {self.model!r})"
@@ -137,10 +141,10 @@ class Client:
         """
         if not isinstance(batch_id, str):
             raise ConfigurationError(f"batch_id is a {type(batch_id).__name__}; give the str that batch.id was")
+        shape = structured_output(schema)
         immediate = completed_batch(batch_id)
         if immediate is not None:
-            return immediate
-        shape = structured_output(schema)
+            return immediate if shape is None else immediate.read_as(shape)
         return Batch(self, self._core.open_batch(batch_id, None if shape is None else shape._core), shape)
 
     def get_batch_status(self, batch_id: str) -> dict[str, str]:
@@ -165,7 +169,7 @@ def get_response(
     provider: str, model: str, input: Prompt, config: Config = None, schema: Schema = None, **provider_options: Any
 ) -> Any:
     """One answer, without a client: see `Client.get_response`."""
-    return Client(provider, model, **provider_options).get_response(input, config, schema)
+    return _opened(provider, model, provider_options).get_response(input, config, schema)
 
 
 def create_batch(
@@ -178,17 +182,17 @@ def create_batch(
     **provider_options: Any,
 ) -> Batch:
     """A batch, without a client: see `Client.submit_batch`."""
-    return Client(provider, model, **provider_options).submit_batch(inputs, config, schema, batch_options)
+    return _opened(provider, model, provider_options).submit_batch(inputs, config, schema, batch_options)
 
 
 def get_batch(batch_id: str, provider: str, model: str, schema: Schema = None, **provider_options: Any) -> Batch:
     """The handle of a batch that was submitted earlier: see `Client.get_batch`."""
-    return Client(provider, model, **provider_options).get_batch(batch_id, schema)
+    return _opened(provider, model, provider_options).get_batch(batch_id, schema)
 
 
 def get_batch_status(batch_id: str, provider: str, model: str, **provider_options: Any) -> dict[str, str]:
     """The state of a batch by its id: see `Client.get_batch_status`."""
-    return Client(provider, model, **provider_options).get_batch_status(batch_id)
+    return _opened(provider, model, provider_options).get_batch_status(batch_id)
 
 
 def fetch_batch_results(
@@ -201,5 +205,13 @@ def fetch_batch_results(
     **provider_options: Any,
 ) -> list[Any]:
     """The results of a batch by its id: see `Client.fetch_batch_results`."""
-    client = Client(provider, model, **provider_options)
+    client = _opened(provider, model, provider_options)
     return client.fetch_batch_results(batch_id, schema, return_exceptions=return_exceptions)
+
+
+def _opened(provider: str, model: str, options: dict[str, Any]) -> Client:
+    """The client of a function that needs none; `options` is emptied, so that no frame on the way holds a key."""
+    try:
+        return Client(provider, model, **options)
+    finally:
+        options.clear()

@@ -109,8 +109,8 @@ class BatchOptions:
         if self.native is not None and not isinstance(self.native, bool):
             raise ConfigurationError(f'batch_options["native"] is {self.native!r}; give True or False')
         concurrency = options.get("concurrency", 1)
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f'batch_options["concurrency"] is {concurrency!r}; give an int of 1 or more')
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
+            raise ConfigurationError(f'batch_options["concurrency"] is {concurrency!r}; give an int from 1 to 10,000')
         self.concurrency: int = concurrency
 
 

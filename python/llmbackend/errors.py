@@ -212,6 +212,11 @@ class UnsupportedParameterWarning(UserWarning):
 
 
 def warn_unsupported(message: str) -> None:
+    """Warns of a parameter that was left out or changed."""
+    warn_caller(message, UnsupportedParameterWarning)
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
     """Warns, at the line of the caller's code that led here."""
     import sys
     import warnings
@@ -220,4 +225,4 @@ def warn_unsupported(message: str) -> None:
     frame, depth = sys._getframe(), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame, depth = frame.f_back, depth + 1
-    warnings.warn(message, UnsupportedParameterWarning, stacklevel=depth)
+    warnings.warn(message, category, stacklevel=depth)

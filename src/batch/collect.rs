@@ -86,6 +86,8 @@ pub struct Results {
     order_is_guessed: bool,
     /// What an input without a row counts as.
     rowless: Status,
+    /// Why no more is recorded.
+    stopped: Option<Error>,
 }
 
 /// Whose rows the file holds.
@@ -121,6 +123,7 @@ impl Results {
             nameless: 0,
             order_is_guessed: order.is_guessed,
             rowless: Status::Missing,
+            stopped: None,
         };
         for row in found {
             let Some(index) = row.id.index(&results.ids) else {
@@ -150,6 +153,7 @@ impl Results {
             nameless: 0,
             order_is_guessed: false,
             rowless: Status::Missing,
+            stopped: None,
         }
     }
 
@@ -172,6 +176,11 @@ impl Results {
         };
         self.offsets[index as usize] = save(&mut self.rows).map_err(|error| Error::disk("Saving a result", &error))?;
         Ok(())
+    }
+
+    /// Nothing more will be recorded: the inputs that are left are cancelled for this reason.
+    pub fn stop(&mut self, reason: Error) {
+        self.stopped = Some(reason);
     }
 
     /// What the caller should know before relying on them.
@@ -226,6 +235,9 @@ impl Results {
     /// The outcome of the input at `index`, which must be below [`Results::len`]. `buffer` is scratch space.
     pub fn outcome(&self, index: u64, buffer: &mut Vec<u8>) -> Result<Outcome> {
         let offset = self.offsets[index as usize];
+        if let Some(error) = self.stopped.as_ref().filter(|_| offset == NO_ROW) {
+            return Ok(Outcome { status: Status::Cancelled, result: Err(error.clone()) });
+        }
         if offset == NO_ROW {
             return Ok(self.never_ran(index, self.rowless, "the provider returned no row for it"));
         }

@@ -29,7 +29,6 @@ impl Attempt {
     pub fn of(failure: &Failure, can_look: bool) -> Self {
         match &failure.error {
             Error::Connection(error) if error.sent => Self::Unclear,
-            Error::Api(_) if failure.advice.should_retry == Some(true) && !can_look => Self::Refused,
             Error::Api(error) => match error.kind {
                 // Too busy to have begun (Anthropic's page of errors).
                 ApiErrorKind::Server if !can_look && matches!(error.status, Some(503 | 529)) => Self::Refused,

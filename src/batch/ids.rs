@@ -34,7 +34,7 @@ pub enum RowIds {
 
 impl RowIds {
     /// The caller's own ids, checked: not empty, distinct, and none that looks like a default id.
-    pub fn custom(names: Vec<Box<str>>, api: &dyn BatchApi) -> Result<Self> {
+    pub fn custom(names: Vec<Box<str>>, api: Option<&dyn BatchApi>) -> Result<Self> {
         let wrong =
             |i: usize, what: String| Err(Error::configuration(format!("batch_options[\"custom_ids\"][{i}] {what}")));
         let mut index: HashMap<Box<str>, u32> = HashMap::with_capacity(names.len());
@@ -42,7 +42,7 @@ impl RowIds {
             if name.trim().is_empty() {
                 return wrong(i, "is empty; an id needs at least one character".into());
             }
-            if let Err(error) = api.check_custom_id(name) {
+            if let Some(Err(error)) = api.map(|api| api.check_custom_id(name)) {
                 return Err(error.about(&format!("batch_options[\"custom_ids\"][{i}]")));
             }
             if index_of_default(name).is_some() {
@@ -147,8 +147,9 @@ mod tests {
     fn custom_ids_are_checked() {
         let settings = Settings::new(Default::default(), |name| (name == "OPENAI_API_KEY").then(|| "k".into()));
         let (_, provider) = crate::providers::open("openai", settings).unwrap();
-        let custom =
-            |names: &[&str]| RowIds::custom(names.iter().map(|name| Box::from(*name)).collect(), provider.batches());
+        let custom = |names: &[&str]| {
+            RowIds::custom(names.iter().map(|name| Box::from(*name)).collect(), Some(provider.batches()))
+        };
         assert_eq!(custom(&["b", "a"]).unwrap().index("a"), Some(1));
         for (names, said) in [(["a", "a"], "distinct"), (["a", " "], "empty"), (["a", "llmb-000003"], "looks like")] {
             let message = custom(&names).unwrap_err().to_string();

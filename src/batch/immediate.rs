@@ -27,7 +27,10 @@ impl Prompts {
         match &prompt {
             Prompt::Text(text) => client.check_text(text, || format!("inputs[{}]", self.count))?,
             // What is wrong with a conversation is found while its request is built.
-            Prompt::Messages(_) => drop(client.provider.body(&call.prepared, &prompt)?),
+            Prompt::Messages(_) => {
+                let body = client.provider.body(&call.prepared, &prompt);
+                body.map_err(|error| error.about(&format!("inputs[{}]:", self.count)))?;
+            }
         }
         self.count += 1;
         serde_json::to_writer(&mut self.out, &prompt)
@@ -81,17 +84,22 @@ pub async fn answer(
         }
     });
     let mut answers = futures_util::stream::iter(calls).buffer_unordered(concurrency.max(1));
-    let (mut recorded, mut any_answer) = (0, false);
+    let (mut finished, mut any_answer) = (0, false);
     while let Some((index, outcome)) = answers.next().await {
+        finished += 1;
         any_answer |= !matches!(&outcome.result, Err(error) if is_fatal(error));
-        results.record(index as u64, &outcome)?;
-        recorded += 1;
+        if let Err(error) = results.record(index as u64, &outcome) {
+            // What is on the disk is paid for, and stays.
+            results.stop(error);
+            return Ok(results);
+        }
     }
     match fatal.get() {
-        Some(error) if !any_answer => Err(error.clone()),
-        _ if recorded != count => Err(Error::Disk("the prompts on the disk were cut short".into())),
-        _ => Ok(results),
+        Some(error) if !any_answer => return Err(error.clone()),
+        _ if finished < count => results.stop(Error::Disk("the prompts on the disk were cut short".into())),
+        _ => {}
     }
+    Ok(results)
 }
 
 /// An error that every further call would meet.

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 /// A server that cannot be asked is asked again for this long, beyond the retries of each single request.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// A new job may not be visible at once.
-const VISIBLE_AFTER: Duration = Duration::from_secs(60);
 
 /// The gap after the first look; each one after it is twice as long, up to the caller's interval.
 const FIRST_GAP: Duration = Duration::from_millis(100);
@@ -33,8 +31,6 @@ pub enum Action {
 pub struct Lifecycle {
     poll_interval: Duration,
     timeout: Option<Duration>,
-    /// When the job was created, if that was in this process.
-    is_new: bool,
     seen: Option<State>,
     looks: u32,
     next_look: Duration,
@@ -46,12 +42,11 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// Looks at once, then ever more rarely, with gaps that grow to `poll_interval` (10 ms at the least), until a terminal
-    /// state or until `timeout` has passed. A timeout of zero looks once. `is_new`: the job was created a moment ago, so "not found" may only mean "not yet".
-    pub fn new(poll_interval: Duration, timeout: Option<Duration>, is_new: bool) -> Self {
+    /// state or until `timeout` has passed. A timeout of zero looks once.
+    pub fn new(poll_interval: Duration, timeout: Option<Duration>) -> Self {
         Self {
             poll_interval: poll_interval.max(SHORTEST_GAP),
             timeout,
-            is_new,
             seen: None,
             looks: 0,
             next_look: Duration::ZERO,
@@ -83,7 +78,6 @@ impl Lifecycle {
             Error::Connection(_) => true,
             Error::Api(error) => match error.kind {
                 ApiErrorKind::Server | ApiErrorKind::RateLimit | ApiErrorKind::Other => true,
-                ApiErrorKind::NotFound => self.is_new && now < VISIBLE_AFTER,
                 _ => false,
             },
             _ => false,
@@ -140,7 +134,7 @@ mod tests {
 
     #[test]
     fn looks_sleeps_and_finishes() {
-        let mut wait = Lifecycle::new(5 * SECOND, None, false);
+        let mut wait = Lifecycle::new(5 * SECOND, None);
         assert_eq!(wait.action(Duration::ZERO), Action::Look);
         wait.saw(State::Pending, SECOND);
         assert_eq!(wait.action(SECOND + FIRST_GAP / 4), Action::Sleep(FIRST_GAP * 3 / 4));
@@ -153,7 +147,7 @@ mod tests {
 
     /// The gaps between the first looks of a wait with this interval, in milliseconds.
     fn gaps(poll_interval: Duration) -> Vec<u128> {
-        let mut wait = Lifecycle::new(poll_interval, None, false);
+        let mut wait = Lifecycle::new(poll_interval, None);
         let mut now = Duration::ZERO;
         let mut gap = || {
             wait.saw(State::InProgress, now);
@@ -170,14 +164,14 @@ mod tests {
         assert_eq!(gaps(5 * SECOND), [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
         assert_eq!(gaps(SECOND / 20), [50; 9]);
         assert_eq!(gaps(Duration::ZERO), [10; 9]);
-        let mut wait = Lifecycle::new(Duration::MAX, None, false);
+        let mut wait = Lifecycle::new(Duration::MAX, None);
         (0..100).for_each(|_| wait.saw(State::InProgress, SECOND));
         assert!(matches!(wait.action(SECOND), Action::Sleep(gap) if gap > 1_000_000 * SECOND));
     }
 
     #[test]
     fn a_timeout_of_zero_looks_once_and_a_finished_job_beats_the_timeout() {
-        let mut wait = Lifecycle::new(5 * SECOND, Some(Duration::ZERO), false);
+        let mut wait = Lifecycle::new(5 * SECOND, Some(Duration::ZERO));
         assert_eq!(wait.action(SECOND), Action::Look);
         wait.saw(State::InProgress, SECOND);
         assert_eq!(wait.action(SECOND), Action::TimedOut);
@@ -187,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_last_look_is_when_time_is_out() {
-        let mut wait = Lifecycle::new(5 * SECOND, Some(7 * SECOND), false);
+        let mut wait = Lifecycle::new(5 * SECOND, Some(7 * SECOND));
         (0..10).for_each(|_| wait.saw(State::Pending, 5 * SECOND));
         assert_eq!(wait.action(5 * SECOND), Action::Sleep(2 * SECOND));
         assert_eq!(wait.action(7 * SECOND), Action::Look);
@@ -197,17 +191,17 @@ mod tests {
 
     #[test]
     fn trouble_that_may_pass_is_waited_out_and_other_trouble_is_not() {
-        let mut wait = Lifecycle::new(SECOND, None, true);
-        wait.failed(&api(ApiErrorKind::NotFound), SECOND);
+        let mut wait = Lifecycle::new(SECOND, None);
+        wait.failed(&api(ApiErrorKind::Server), SECOND);
         assert_eq!(wait.action(2 * SECOND), Action::Look);
         wait.failed(&lost(), 2 * SECOND);
         assert_ne!(wait.action(300 * SECOND), Action::Fail);
         wait.failed(&lost(), 700 * SECOND);
         assert_eq!(wait.action(700 * SECOND), Action::Fail);
-        let mut old = Lifecycle::new(SECOND, None, false);
+        let mut old = Lifecycle::new(SECOND, None);
         old.failed(&api(ApiErrorKind::NotFound), SECOND);
         assert_eq!(old.action(SECOND), Action::Fail);
-        let mut refused = Lifecycle::new(SECOND, None, true);
+        let mut refused = Lifecycle::new(SECOND, None);
         refused.failed(&api(ApiErrorKind::Authentication), SECOND);
         assert_eq!(refused.action(SECOND), Action::Fail);
     }

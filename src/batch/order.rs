@@ -79,16 +79,21 @@ pub fn ids_from_results(found: &Found, total: u64, most: u64) -> Option<RowIds> 
 
 /// The best order there is when the rows that were sent are gone.
 pub fn ids_without_input(found: &Found, total: u64, most: u64) -> GuessedIds {
+    // A strange position must not make a list of millions: the provider's count bounds it, and where that is nothing, the rows.
+    let most = most.min(if total > 0 { total.max(found.len() as u64) } else { found.len() as u64 * 2 + 1000 });
     let position = |row: &FoundRow| match row.id {
         FoundId::At(position) | FoundId::Named(_, Some(position)) => Some(position).filter(|position| *position < most),
         _ => None,
     };
     let end = found.iter().filter_map(position).map(|last| last + 1).max().unwrap_or(0).max(total.min(most));
-    let named = || found.iter().filter(|row| matches!(row.id, FoundId::Named(..)));
-    if named().next().is_none() {
+    let has = |kind: fn(&FoundId) -> bool| found.iter().any(|row| kind(&row.id));
+    // No id of a caller's own looks like a default id, nor does one without a position stand beside ones with: what does not
+    // fit is a stranger.
+    if has(|id| matches!(id, FoundId::At(_))) || !has(|id| matches!(id, FoundId::Named(..))) {
         return GuessedIds { ids: RowIds::Default(end), is_guess: false };
     }
-    if named().all(|row| matches!(row.id, FoundId::Named(_, Some(_)))) {
+    let named = || found.iter().filter(|row| matches!(row.id, FoundId::Named(..)));
+    if has(|id| matches!(id, FoundId::Named(_, Some(_)))) {
         let mut names = vec![Box::<str>::default(); end as usize];
         for row in named() {
             if let (FoundId::Named(name, _), Some(at)) = (&row.id, position(row)) {
@@ -177,9 +182,13 @@ mod tests {
     #[test]
     fn without_input_the_best_order_is_guessed() {
         let ids = |names: &[&str], total| ids_without_input(&found(names), total, 100);
-        assert_eq!(ids(&["llmb-000004", "llmb-000000"], 2).ids.len(), 5);
+        assert_eq!(ids(&["llmb-000004", "llmb-000000"], 6).ids.len(), 6);
+        assert_eq!(ids(&["llmb-000004", "llmb-000000"], 0).ids.len(), 5);
         assert_eq!(ids(&["llmb-000000"], 3).ids.len(), 3);
         assert_eq!(ids(&["llmb-99999999999", "llmb-000000"], 0).ids.len(), 1);
+        let beside_a_stranger = ids(&["llmb-000001", "llmb-000000", "stranger"], 2);
+        assert_eq!((beside_a_stranger.ids.len(), beside_a_stranger.ids.index("llmb-000001")), (2, Some(1)));
+        assert_eq!(ids(&["llmb-000000", "llmb-000090"], 2).ids.len(), 2);
         let keyed = ids(&["2:c", "0:a"], 4);
         assert_eq!((keyed.ids.len(), keyed.ids.index("c"), keyed.is_guess), (4, Some(2), false));
         let custom = ids(&["row-10", "row-9", "row-10"], 9);

@@ -55,9 +55,11 @@ impl<'c> Plan<'c> {
     pub fn push_messages(&mut self, messages: Vec<Value>) -> Result<()> {
         let id = self.next_id()?;
         let prompt = Prompt::Messages(messages);
-        let client = self.client;
+        let (client, index) = (self.client, self.rows);
         self.each_draft(|draft| {
-            draft.buffer.extend_from_slice(row(client, &draft.form, &id, &prompt)?.as_bytes());
+            let row =
+                row(client, &draft.form, &id, &prompt).map_err(|error| error.about(&format!("inputs[{index}]:")))?;
+            draft.buffer.extend_from_slice(row.as_bytes());
             Ok(())
         })
     }

@@ -8,7 +8,7 @@ use super::lifecycle::{Action, Lifecycle};
 use super::order::{self, Found, Order};
 use crate::client::{Call, Client};
 use crate::disk;
-use crate::error::{BatchErrorKind, ConnectionError, Error, Result};
+use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result};
 use crate::exchange::Response;
 use crate::providers::{BatchApi, Job, State};
 use crate::transport::Transport;
@@ -22,6 +22,8 @@ const MOST_UNREADY_LOOKS: u32 = 10;
 /// More rows than any job holds: bounds what a strange id in a result can make us allocate.
 const MOST_ROWS: u64 = 10_000_000;
 
+/// How long a new job may not be visible.
+const VISIBLE_AFTER: Duration = Duration::from_secs(60);
 /// What a look gets at least when the wait is nearly over.
 const SHORTEST_LOOK: Duration = Duration::from_secs(5);
 
@@ -32,6 +34,8 @@ pub struct Batch {
     pub id: String,
     /// The ids of its rows, if it was made by this process.
     ids: Option<Arc<RowIds>>,
+    /// When it was made by this process, and as what.
+    made: Option<(Instant, Job)>,
     seen: Mutex<Seen>,
     results: Mutex<Option<Arc<Results>>>,
 }
@@ -49,12 +53,21 @@ struct Seen {
 impl Batch {
     /// A batch that this process just made.
     pub fn created(client: Arc<Client>, call: Call, job: Job, ids: RowIds) -> Self {
-        Self { ids: Some(Arc::new(ids)), ..Self::open(client, call, job.id) }
+        let made = Some((Instant::now(), job.clone()));
+        Self { ids: Some(Arc::new(ids)), made, ..Self::open(client, call, job.id) }
     }
 
     /// A batch that is known by its id only.
     pub fn open(client: Arc<Client>, call: Call, id: String) -> Self {
-        Self { client, call: Arc::new(call), id, ids: None, seen: Mutex::default(), results: Mutex::default() }
+        Self {
+            client,
+            call: Arc::new(call),
+            id,
+            ids: None,
+            made: None,
+            seen: Mutex::default(),
+            results: Mutex::default(),
+        }
     }
 
     fn api(&self) -> &dyn BatchApi {
@@ -63,15 +76,29 @@ impl Batch {
 
     /// The job as it is now. A terminal state is never asked for again.
     pub async fn look(&self, transport: &Transport) -> Result<Job> {
-        if let Some(job) = lock(&self.seen).job.clone().filter(|job| job.state.is_terminal()) {
+        if let Some(job) = self.ended() {
             return Ok(job);
         }
-        let response = self.client.request(transport, &self.api().get(&self.id)).await?;
-        self.keep(&response)
+        match (self.client.request(transport, &self.api().get(&self.id)).await, &self.made) {
+            // A new job may not be visible at once: it is as it was when it was made.
+            (Err(error), Some((made, job)))
+                if error.api_kind() == Some(ApiErrorKind::NotFound) && made.elapsed() < VISIBLE_AFTER =>
+            {
+                Ok(job.clone())
+            }
+            (response, _) => self.keep(&response?),
+        }
+    }
+
+    fn ended(&self) -> Option<Job> {
+        lock(&self.seen).job.clone().filter(|job| job.state.is_terminal())
     }
 
     /// Asks the provider to stop it. What has run by then can still be fetched.
     pub async fn cancel(&self, transport: &Transport) -> Result<Job> {
+        if let Some(job) = self.ended() {
+            return Ok(job);
+        }
         let response = self.client.request(transport, &self.api().cancel(&self.id)).await?;
         match self.api().read_job(&self.client.parse(&response)?) {
             Some(job) => self.remember(job),
@@ -114,7 +141,8 @@ impl Batch {
             let message = format!("it is {} ('{}'); wait() until it is done", job.state.name(), job.raw_state);
             return Err(Error::batch(BatchErrorKind::NotCompleted, &self.id, message));
         }
-        let inside = lock(&self.seen).rows.take();
+        let inside = lock(&self.seen).rows.as_ref().map(File::try_clone).transpose();
+        let inside = inside.map_err(|error| Error::disk("Reading results", &error))?;
         // A completed job has a reason only where its results are gone.
         let has_none = job.state == State::Failed || (job.state == State::Completed && !job.reasons.is_empty());
         if has_none && job.outputs.is_empty() && inside.is_none() {
@@ -168,7 +196,7 @@ impl Batch {
 
     /// Waits, look by look: see [`Waiter`].
     pub fn waiter(self: Arc<Self>, poll_interval: Duration, timeout: Option<Duration>) -> Waiter {
-        let lifecycle = Lifecycle::new(poll_interval, timeout, self.ids.is_some());
+        let lifecycle = Lifecycle::new(poll_interval, timeout);
         Waiter { batch: self, lifecycle, started: Instant::now(), error: None }
     }
 }

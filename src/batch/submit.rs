@@ -59,7 +59,7 @@ pub async fn create(
     input: &Input,
     options: &JobOptions,
     looks: &'static [Duration],
-) -> Result<Job> {
+) -> Result<Job, NotCreated> {
     let api = client.provider.batches();
     let request = api.create(&client.model, input, options);
     // Where a job cannot be found again, there is nothing to look for.
@@ -73,7 +73,7 @@ pub async fn create(
         };
         if Attempt::of(&failure, can_look) == Attempt::Refused {
             let Some(wait) = client.wait_before_retry(&failure, refusals) else {
-                return Err(if refusals == 0 { no_batch_api(failure.error) } else { failure.error });
+                return Err(NotCreated::Refused(no_batch_api(failure.error)));
             };
             refusals += 1;
             tokio::time::sleep(wait).await;
@@ -89,7 +89,7 @@ pub async fn create(
             next = creation.not_found(look.is_ok());
         }
         if next == Next::GiveUp {
-            return Err(unclear(failure.error, input, options));
+            return Err(NotCreated::Unclear(unclear(failure.error, input, options)));
         }
     }
 }
@@ -128,14 +128,32 @@ async fn find(client: &Client, transport: &Transport, input: &Input, options: &J
     Ok(None)
 }
 
-fn unclear(error: Error, input: &Input, options: &JobOptions) -> Error {
-    let sign = match input {
-        Input::Uploaded(file) => format!("with the input file {file}"),
-        Input::Inline(_) if !options.token.is_empty() => {
-            format!("made just now (its name may end in {})", options.token)
+/// Why there is no job, or none that we know of.
+#[derive(Debug)]
+pub enum NotCreated {
+    Refused(Error),
+    /// It may exist; the error says how to find out.
+    Unclear(Error),
+}
+
+impl From<NotCreated> for Error {
+    fn from(reason: NotCreated) -> Self {
+        match reason {
+            NotCreated::Refused(error) | NotCreated::Unclear(error) => error,
         }
-        Input::Inline(_) => "made just now".to_owned(),
-    };
+    }
+}
+
+/// How a person finds the job that may have been made of `input`.
+pub fn sign_of(input: &Input, options: &JobOptions) -> String {
+    match input {
+        Input::Uploaded(file) => format!("with the input file {file}"),
+        Input::Inline(_) => format!("made just now (its name may end in {})", options.token),
+    }
+}
+
+fn unclear(error: Error, input: &Input, options: &JobOptions) -> Error {
+    let sign = sign_of(input, options);
     let advice = format!(
         " It is not known whether the job was created, and it was not sent again, since it could run twice. Look for a batch \
          {sign} before you submit these prompts again."

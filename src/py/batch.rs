@@ -7,10 +7,11 @@ use crate::answer::AnswerSchema;
 use crate::batch::creation::LOOKS;
 use crate::batch::plan::Written;
 use crate::batch::run::Step;
+use crate::batch::submit::NotCreated;
 use crate::batch::{collect, run::Batch as CoreBatch, submit};
 use crate::client::{Call, Client};
 use crate::error::Error;
-use crate::providers::{Input, Job, JobOptions};
+use crate::providers::{Job, JobOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::sync::Arc;
@@ -46,15 +47,18 @@ impl Batch {
             runtime::wait(py, |transport| async move { submit::deliver(&uploader, &transport, delivery, rows).await })?;
         let input = input.map_err(to_py)?;
         let (creator, source) = (client.clone(), input.clone());
+        let sign = submit::sign_of(&input, &options);
         let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport| async move {
             submit::create(&creator, &transport, &source, &options, LOOKS).await
         })?;
         match ended {
             Ended::InTime(job) => {
                 let call = Call { prepared, schema };
-                Ok(Self { core: Arc::new(CoreBatch::created(client, call, job.map_err(to_py)?, ids)) })
+                Ok(Self {
+                    core: Arc::new(CoreBatch::created(client, call, job.map_err(|reason| to_py(reason.into()))?, ids)),
+                })
             }
-            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, answer, &input)),
+            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, answer, &sign)),
         }
     }
 
@@ -69,16 +73,13 @@ impl Batch {
 }
 
 /// Tells on an interrupt what became of the job that was being created.
-fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<crate::Result<Job>>, input: &Input) -> PyErr {
-    let sign = match input {
-        Input::Uploaded(file) => format!("with the input file {file}"),
-        Input::Inline(_) => "made just now".to_owned(),
-    };
+fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<Result<Job, NotCreated>>, sign: &str) -> PyErr {
     let note = match answer {
         Some(Ok(job)) => {
             format!("llmbackend: the batch was created: {}. It runs on; get it by this id, or cancel it.", job.id)
         }
-        Some(Err(error)) => format!("llmbackend: the batch was not created: {error}"),
+        Some(Err(NotCreated::Refused(error))) => format!("llmbackend: the batch was not created: {error}"),
+        Some(Err(NotCreated::Unclear(error))) => format!("llmbackend: {error}"),
         None => format!(
             "llmbackend: it is not known whether the batch was created; look for one {sign} before you submit these prompts \
              again."

@@ -12,7 +12,7 @@ use crate::batch::{collect, immediate};
 use crate::client::Call;
 use crate::generation::{GenerationConfig, Prompt, messages};
 use crate::providers::settings::Settings;
-use crate::providers::{self, JobOptions, Notice};
+use crate::providers::{self, BatchApi, JobOptions, Notice};
 use crate::{client, disk, suggest};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -88,21 +88,23 @@ impl Client {
             option.as_ref().map(|text| to_text(text, &format!("batch_options[\"{name}\"]"))).transpose()
         };
         let system = text(&options.system, "system")?;
-        let custom_ids = options.custom_ids(&self.core)?;
-        if !options.native.unwrap_or(self.core.provider.batches_are_native()) {
+        let is_native = options.native.unwrap_or(self.core.provider.batches_are_native());
+        let api = self.core.provider.batches();
+        let custom_ids = options.custom_ids(is_native.then_some(api))?;
+        if !is_native {
             let call = self.prepare(py, &config, system.as_deref(), schema)?;
             let results = self.answer(py, inputs, call, custom_ids, options.concurrency, batch_id)?;
             return Ok(Bound::new(py, results)?.into_any());
         }
         let schema = schema.map(|schema| schema.core.clone());
-        let api = self.core.provider.batches();
         let ask = self.core.ask(&config, system.as_deref(), schema.as_deref());
         let forms = api.forms(&ask).map_err(to_py)?;
         let job = JobOptions {
             display_name: text(&options.display_name, "display_name")?,
             completion_window: text(&options.completion_window, "completion_window")?,
             stop: forms.first().map(|form| form.prepared.reading.stop.clone()).unwrap_or_default(),
-            token: format!("{:016x}", fastrand::u64(..)),
+            // Random from Python: the generator of a forked child would repeat its parent's.
+            token: batch_id.rsplit('-').next().unwrap_or_default().to_owned(),
         };
         api.check(&job).map_err(to_py)?;
         self.warn(py, forms.first().map(|form| form.prepared.notices.as_slice()).unwrap_or_default())?;
@@ -163,8 +165,11 @@ impl Client {
     /// Shows each kind of notice once.
     fn warn(&self, py: Python<'_>, notices: &[Notice]) -> PyResult<()> {
         for notice in notices {
-            if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(notice.key) {
+            let is_new = !self.warned.lock().unwrap_or_else(PoisonError::into_inner).contains(notice.key);
+            if is_new {
                 named(py, "warn_unsupported")?.call1((&notice.message,))?;
+                // A warning that was made an error is raised each time.
+                self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(notice.key);
             }
         }
         Ok(())
@@ -218,12 +223,13 @@ pub struct BatchOptions<'py> {
 }
 
 impl BatchOptions<'_> {
-    fn custom_ids(&self, client: &client::Client) -> PyResult<Option<RowIds>> {
+    /// `api`: the job's, which may be particular about ids.
+    fn custom_ids(&self, api: Option<&dyn BatchApi>) -> PyResult<Option<RowIds>> {
         let Some(names) = &self.custom_ids else { return Ok(None) };
         let read = |(i, name): (usize, &Bound<'_, PyString>)| {
             to_text(name, &format!("batch_options[\"custom_ids\"][{i}]")).map(String::into_boxed_str)
         };
         let names = names.iter().enumerate().map(read).collect::<PyResult<_>>()?;
-        RowIds::custom(names, client.provider.batches()).map(Some).map_err(to_py)
+        RowIds::custom(names, api).map(Some).map_err(to_py)
     }
 }

@@ -103,7 +103,7 @@ impl Provider for OpenAi {
             Prompt::Text(text) => Value::String(text.clone()),
             Prompt::Messages(turns) => {
                 system = generation::system_beside(system, turns)?;
-                Value::Array(turns.clone())
+                Value::Array(turns.iter().map(turn).collect())
             }
         };
         if let Some(system) = system {
@@ -190,4 +190,16 @@ fn text_options(text: Option<Value>) -> Result<Map<String, Value>> {
         Some(Value::Object(options)) => Ok(options),
         Some(_) => Err(Error::configuration("config.extra[\"text\"] must be a dict, like {\"verbosity\": \"low\"}")),
     }
+}
+
+/// A turn of a conversation, whose parts of text have other names here than with the other providers.
+fn turn(turn: &Value) -> Value {
+    let mut turn = turn.clone();
+    let name = if turn["role"] == "assistant" { "output_text" } else { "input_text" };
+    for part in turn["content"].as_array_mut().into_iter().flatten() {
+        if part["type"] == "text" {
+            part["type"] = name.into();
+        }
+    }
+    turn
 }
