@@ -145,9 +145,9 @@ def test_signal_handlers_of_the_caller_run(box: Any) -> None:
     code = """
     heard = []
     signal.signal(signal.SIGINT, lambda *_: heard.append(1))
-    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     batch = client.submit_batch(["a"])
-    batch.wait(0.6)
+    threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start()  # the job takes 0.15 s
+    batch.wait()
     tell(heard=heard, results=batch.results())
     """
     assert run(code, box.options("openai")) == {"heard": [1], "results": ["a"]}

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         default="openai",
         choices=provider_names(),
         metavar="NAME",
-        help="whose wire format to speak: %(choices)s (%(default)s)",
+        help="whose wire format to speak: %(choices)s (default: %(default)s)",
     )
     demo.add_argument("--rows", type=_rows, metavar="N", help="how many prompts (all that there are; 50,000 at most)")
 
