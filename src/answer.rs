@@ -3,9 +3,21 @@
 use crate::error::{Error, OutputErrorKind, Result};
 use crate::generation::Generation;
 use crate::json;
-use crate::providers::ReadingSchema;
 use crate::schema::{self, Compiled, Dialect, Validator};
 use serde_json::Value;
+
+/// How to find the value in an answer.
+#[derive(Debug, Clone, Default)]
+pub struct ReadingSchema {
+    /// The answer is `{"value": ...}`, and the caller wants what is in it.
+    pub wrapped: bool,
+    /// The server may wrap JSON in a Markdown fence.
+    pub may_be_fenced: bool,
+    /// The answer is the input of a call of this tool.
+    pub tool: Option<String>,
+    /// The words of an `enum` may come back in another casing.
+    pub any_case: bool,
+}
 
 /// A caller's schema.
 pub struct AnswerSchema {
@@ -13,6 +25,8 @@ pub struct AnswerSchema {
     /// Fit for every provider.
     pub name: String,
     strict: bool,
+    /// It has an `enum` or a `const` of words.
+    has_words: bool,
     /// None where somebody else validates: Pydantic, in Python.
     validator: Option<Validator>,
 }
@@ -22,7 +36,8 @@ impl AnswerSchema {
     /// against `schema` here.
     pub fn new(schema: Value, name: &str, strict: bool, validate: bool) -> Result<Self> {
         let validator = validate.then(|| Validator::new(&schema)).transpose()?;
-        Ok(Self { schema, name: schema::sanitize_name(name), strict, validator })
+        let has_words = schema::has_words(&schema);
+        Ok(Self { schema, name: schema::sanitize_name(name), strict, has_words, validator })
     }
 
     pub fn compile(&self, dialect: Dialect) -> Result<Compiled> {
@@ -56,6 +71,8 @@ impl AnswerSchema {
                 invalid(format!("the answer has no \"value\", in which it was asked for: {}", excerpt(said)))
             })?;
         }
+        let mended = (reading.any_case && self.has_words).then(|| self.with_our_casing(text)).flatten();
+        let text = mended.as_deref().unwrap_or(text);
         if let Some(validator) = &self.validator {
             let value = json::parse(text.as_bytes()).map_err(no_json)?;
             validator.validate(&value).map_err(|violations| {
@@ -65,6 +82,14 @@ impl AnswerSchema {
         }
         generation.text = text.to_owned();
         Ok(())
+    }
+}
+
+impl AnswerSchema {
+    /// The answer with the words of the schema as the schema writes them; None if nothing has to change.
+    fn with_our_casing(&self, text: &str) -> Option<String> {
+        let mut value = json::parse(text.as_bytes()).ok()?;
+        schema::restore_casing(&mut value, &self.schema).then(|| value.to_string())
     }
 }
 
@@ -100,7 +125,7 @@ mod tests {
             id: None,
             raw: Default::default(),
         };
-        let reading = ReadingSchema { wrapped, may_be_fenced: true, tool: None };
+        let reading = ReadingSchema { wrapped, may_be_fenced: true, any_case: true, tool: None };
         AnswerSchema::new(schema, "x", true, true)?.check(&mut generation, &reading)?;
         Ok(generation.text)
     }
@@ -114,6 +139,9 @@ mod tests {
             let message = check(list.clone(), text, false).unwrap_err().to_string();
             assert!(message.contains(said), "{message}");
         }
+        let words = json!({"properties": {"w": {"enum": ["Yes"]}, "n": {}}});
+        assert_eq!(check(words.clone(), r#"{"w": "YES", "n": 1.50}"#, false).unwrap(), r#"{"w":"Yes","n":1.5}"#);
+        assert_eq!(check(words, r#"{"w": "Yes", "n": 1.50}"#, false).unwrap(), r#"{"w": "Yes", "n": 1.50}"#);
         assert!(check(list, "[1]", true).unwrap_err().to_string().contains("\"value\""));
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::answer::AnswerSchema;
 use crate::error::{ApiError, ApiErrorKind, Error, Result};
-use crate::exchange::{Headers, Request, Response};
+use crate::exchange::{Endpoint, Headers, Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
 use crate::json;
 use crate::providers::settings::Settings;
 use crate::providers::{self, Ask, Job, Notice, Prepared, Provider, Reading};
 use crate::retry::{self, Advice};
-use crate::transport::{Endpoint, Transport};
+use crate::transport::Transport;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -3,6 +3,66 @@
 use bytes::Bytes;
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What is shorter is no secret, but a word ("EMPTY", "1") that honest messages hold too. In bytes.
+const SHORTEST_SECRET: usize = 8;
+
+/// Whom to talk to, and how: what every request of a client has in common.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub provider: &'static str,
+    /// Without a trailing slash.
+    pub base_url: String,
+    pub headers: Vec<Header>,
+    /// Seconds of silence after which a request counts as lost.
+    pub timeout: Duration,
+    pub max_retries: u32,
+}
+
+#[derive(Clone)]
+pub struct Header {
+    pub name: String,
+    pub value: String,
+    /// A credential: kept out of every message.
+    pub secret: bool,
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = if self.secret { "***" } else { &self.value };
+        write!(f, "{}: {value}", self.name)
+    }
+}
+
+impl Endpoint {
+    /// `text` with every credential of this endpoint blacked out: servers like to quote keys.
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for header in self.headers.iter().filter(|header| header.secret) {
+            // Servers quote a key without the scheme before it.
+            let key = header.value.rsplit(' ').next().unwrap_or_default();
+            for secret in [header.value.as_str(), key] {
+                if secret.len() >= SHORTEST_SECRET {
+                    text = text.replace(secret, "***");
+                }
+            }
+        }
+        text
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        if path.starts_with('/') {
+            return format!("{}{path}", self.origin());
+        }
+        format!("{}/{path}", self.base_url)
+    }
+
+    /// The scheme and host of the base URL: all of it that is safe to show.
+    pub fn origin(&self) -> String {
+        url::Url::parse(&self.base_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {

@@ -2,7 +2,7 @@
 //! knowledge, and nothing from a header or a URL in an error's text, since these may hold a key.
 
 use crate::error::{ConnectionError, Error, Result};
-use crate::exchange::{Body, Headers, Method, Request, Response};
+use crate::exchange::{Body, Endpoint, Headers, Method, Request, Response};
 use crate::jsonl::read_at;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,68 +14,6 @@ use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const UPLOAD_CHUNK: usize = 256 * 1024;
-/// What is shorter is no secret, but a word ("EMPTY", "1") that honest messages hold too. In bytes.
-const SHORTEST_SECRET: usize = 8;
-
-/// Whom to talk to, and how: what every request of a client has in common.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    pub provider: &'static str,
-    /// Without a trailing slash.
-    pub base_url: String,
-    pub headers: Vec<Header>,
-    /// Seconds of silence after which a request counts as lost.
-    pub timeout: Duration,
-    pub max_retries: u32,
-}
-
-#[derive(Clone)]
-pub struct Header {
-    pub name: String,
-    pub value: String,
-    /// A credential: kept out of every message.
-    pub secret: bool,
-}
-
-impl std::fmt::Debug for Header {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = if self.secret { "***" } else { &self.value };
-        write!(f, "{}: {value}", self.name)
-    }
-}
-
-impl Endpoint {
-    /// `text` with every credential of this endpoint blacked out: servers like to quote keys.
-    pub fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for header in self.headers.iter().filter(|header| header.secret) {
-            // Servers quote a key without the scheme before it.
-            let key = header.value.rsplit(' ').next().unwrap_or_default();
-            for secret in [header.value.as_str(), key] {
-                if secret.len() >= SHORTEST_SECRET {
-                    text = text.replace(secret, "***");
-                }
-            }
-        }
-        text
-    }
-
-    fn url(&self, path: &str) -> String {
-        if path.starts_with('/') {
-            return format!("{}{path}", origin(&self.base_url));
-        }
-        format!("{}/{path}", self.base_url)
-    }
-
-    fn failure(&self, message: String, timed_out: bool, sent: bool) -> Error {
-        Error::Connection(ConnectionError {
-            provider: self.provider.into(),
-            message: self.redact(&message),
-            timed_out,
-            sent,
-        })
-    }
-}
 
 /// The connections of one process. Cheap to clone; must not outlive a fork (`py/runtime.rs` sees to that).
 #[derive(Clone)]
@@ -154,7 +92,8 @@ impl Transport {
             download.restart(file)?;
             download.resumable = status == 200 && reply.content_length().is_some();
             if status == 206 {
-                return Err(endpoint.failure(
+                return Err(failure(
+                    endpoint,
                     "the server sent another part of the file than was asked for".into(),
                     false,
                     true,
@@ -218,6 +157,11 @@ impl Download {
     }
 }
 
+fn failure(endpoint: &Endpoint, message: String, timed_out: bool, sent: bool) -> Error {
+    let (provider, message) = (endpoint.provider.into(), endpoint.redact(&message));
+    Error::Connection(ConnectionError { provider, message, timed_out, sent })
+}
+
 fn header_map(endpoint: &Endpoint) -> Result<reqwest::header::HeaderMap> {
     let mut map = reqwest::header::HeaderMap::with_capacity(endpoint.headers.len());
     for header in &endpoint.headers {
@@ -261,7 +205,7 @@ impl<'e> Watch<'e> {
                     "no answer within {} s. The server may be busy; a larger `timeout` waits longer.",
                     self.endpoint.timeout.as_secs_f64()
                 );
-                return Err(self.endpoint.failure(message, true, true));
+                return Err(failure(self.endpoint, message, true, true));
             };
             if let Ok(result) = tokio::time::timeout(left, &mut next).await {
                 return result.map_err(|error| self.explain(error));
@@ -280,9 +224,9 @@ impl<'e> Watch<'e> {
         let message = if sent {
             format!("the connection broke before the whole answer was here: {cause}")
         } else {
-            format!("cannot connect to {}: {cause}. Check base_url and the network.", origin(&self.endpoint.base_url))
+            format!("cannot connect to {}: {cause}. Check base_url and the network.", self.endpoint.origin())
         };
-        self.endpoint.failure(message, timed_out, sent)
+        failure(self.endpoint, message, timed_out, sent)
     }
 
     /// The body of an upload, read from the disk piece by piece, so that a retry starts afresh.
@@ -323,11 +267,6 @@ fn is_loopback(base_url: &str) -> bool {
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     })
-}
-
-/// The scheme and host of a URL: all of it that is safe to show.
-fn origin(base_url: &str) -> String {
-    url::Url::parse(base_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
 }
 
 /// An error and its causes, which is where reqwest keeps the interesting part.

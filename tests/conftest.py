@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
+
+import llmbackend
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ANSWER: dict[str, Any] = {
@@ -48,7 +48,8 @@ class Request:
 
 @dataclass
 class Reply:
-    """What to answer. `body`: bytes as they are, str as UTF-8, anything else as JSON."""
+    """What to answer. `body`: bytes as they are, str as UTF-8, anything else as JSON; or a function of the requests
+    so far that returns one of these."""
 
     body: Any = field(default_factory=lambda: ANSWER)
     status: int = 200
@@ -102,7 +103,10 @@ class Recorder:
 
     def _accept(self) -> None:
         while True:
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return  # closed between two visitors
             if self._ended.is_set():
                 connection.close()
                 return
@@ -120,6 +124,8 @@ class Recorder:
                     with self._lock:
                         reply = self.replies[min(len(self.requests), len(self.replies) - 1)]
                         self.requests.append(request)
+                        if callable(reply.body):
+                            reply = replace(reply, body=reply.body(self.requests))
                     if not self._answer(connection, reply):
                         return
         except (OSError, ValueError):

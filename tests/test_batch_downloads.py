@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 from typing import Any
 
-import llmbackend
 import pytest
 from support import POLL, Exchange, Proxy, Reply, gets, is_content, jobs, prompts
+
+import llmbackend
 
 
 def finished(client: Any, count: int = 400, **options: Any) -> Any:

@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from typing import Any
 
-import llmbackend
 import pytest
 from support import POLL, Proxy, change_lines, gets, job, jobs, prompts, statuses
+
+import llmbackend
 
 COUNT = 9
 

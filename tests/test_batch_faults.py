@@ -7,7 +7,6 @@ import threading
 import time
 from typing import Any
 
-import llmbackend
 import pytest
 from support import (
     POLL,
@@ -21,6 +20,8 @@ from support import (
     posts,
     prompts,
 )
+
+import llmbackend
 
 
 def one_job(box: Any) -> None:

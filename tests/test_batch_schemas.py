@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-import llmbackend
 import pytest
-from llmbackend import StructuredOutput
 from pydantic import BaseModel, field_validator
 from support import POLL, prompts, statuses
+
+import llmbackend
+from llmbackend import StructuredOutput
 
 
 def done(client: Any, inputs: Any, **options: Any) -> Any:

@@ -9,10 +9,11 @@ import sys
 import time
 from typing import Any
 
-import llmbackend
 import pytest
-from llmbackend import GenerationConfig
 from support import POLL, ask, delete_input, gets, job, jobs, posts, prompts, run_python, statuses
+
+import llmbackend
+from llmbackend import GenerationConfig
 
 
 def done(client: Any, inputs: Any, **options: Any) -> Any:
@@ -124,6 +125,22 @@ def test_a_timeout_of_zero_looks_once() -> None:
             batch.wait(poll_interval=0.05, timeout=0.3, callback=seen.append)
         assert 0.3 <= time.monotonic() - started < 2
         assert 4 <= len(seen) <= 8
+
+
+def test_a_short_job_is_not_waited_for_long(client: Any) -> None:
+    batch = client.submit_batch(["a"])
+    started = time.monotonic()
+    batch.wait()  # every 5 s, if it took long
+    assert time.monotonic() - started < 2
+
+
+def test_an_interval_of_zero_does_not_hammer() -> None:
+    with llmbackend.sandbox(speed=1) as slow:
+        batch = llmbackend.create_batch(["a"], "openai", "m", **slow.options("openai"))
+        seen: list[str] = []
+        with pytest.raises(llmbackend.BatchTimeoutError):
+            batch.wait(poll_interval=0, timeout=0.2, callback=seen.append)
+        assert 2 <= len(seen) <= 22
 
 
 def test_a_completed_batch_in_time_zero(client: Any) -> None:

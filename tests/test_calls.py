@@ -9,11 +9,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
-from llmbackend import Client, Response, Usage
 from pydantic import BaseModel
 from recorder import ANSWER, Recorder, Reply, Stopwatch, answer
+
+import llmbackend
+from llmbackend import Client, Response, Usage
 
 
 class Word(BaseModel):

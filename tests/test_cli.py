@@ -10,8 +10,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import llmbackend
 import pytest
+
+import llmbackend
 from llmbackend import _demo, _progress
 from llmbackend.cli import main
 
@@ -37,6 +38,34 @@ def test_demo() -> None:
     assert "\r" not in done.stderr
     assert f"{rows}/{rows} completed" in done.stderr
     assert len(done.stderr.splitlines()) <= 4
+
+
+@pytest.mark.parametrize(
+    ("provider", "create", "batch_id"),
+    [
+        ("openai", "/v1/batches", "batch_"),
+        ("anthropic", "/v1/messages/batches", "msgbatch_"),
+        ("gemini", ":batchGenerateContent", "batches/"),
+    ],
+)
+def test_demo_on_each_provider(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], provider: str, create: str, batch_id: str
+) -> None:
+    seen: list[tuple[str, str, int]] = []
+    close = llmbackend.Sandbox.close
+
+    def close_and_tell(box: llmbackend.Sandbox) -> None:
+        seen.extend(box.requests())
+        close(box)
+
+    monkeypatch.setattr(llmbackend.Sandbox, "close", close_and_tell)
+    assert main(["demo", "--provider", provider, "--rows", "300"]) == 0
+    out = capsys.readouterr().out
+    assert "Each of the 300 answers is a valid FunctionCard and stands at its own prompt." in out
+    assert re.search(rf"^Batch: +{batch_id}\w", out, re.MULTILINE)
+    # One native job: not a call for each prompt.
+    assert [status for method, path, status in seen if method == "POST" and path.endswith(create)] == [200]
+    assert len(seen) < 100
 
 
 def test_demo_with_more_rows_than_texts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +96,11 @@ def test_demo_notices_answers_at_the_wrong_place(
     assert "10 prompts, 9 answers" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+def test_every_provider_enforces_the_shape_of_the_demo(provider: str) -> None:
+    assert llmbackend.StructuredOutput(pydantic_model=_demo._function_card()).report(provider) == []
+
+
 def test_docstrings_are_the_same_each_time() -> None:
     found = list(_demo.docstrings())
     assert found == list(_demo.docstrings())
@@ -93,6 +127,9 @@ def test_version_and_help() -> None:
     assert "tqdm" in shown
     assert "pyarrow" in shown
     assert run().returncode == 2
+    shown = run("demo", "--help").stdout
+    for provider in ("openai", "anthropic", "gemini"):
+        assert provider in shown
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-import llmbackend
 import numpy
 import pytest
-from llmbackend import ConfigurationError, GenerationConfig, UnsupportedParameterWarning
 from recorder import Recorder, Reply, answer
+
+import llmbackend
+from llmbackend import ConfigurationError, GenerationConfig, UnsupportedParameterWarning
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 
-import llmbackend
 import pytest
+
+import llmbackend
 from llmbackend import errors
 
 ABSENT = """

@@ -7,10 +7,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-import llmbackend
 import pytest
-from llmbackend import ConfigurationError, GenerationConfig, StructuredOutput
 from pydantic import BaseModel
+
+import llmbackend
+from llmbackend import ConfigurationError, GenerationConfig, StructuredOutput
 
 NAN = float("nan")
 INFINITY = float("inf")

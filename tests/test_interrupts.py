@@ -9,10 +9,11 @@ import threading
 import time
 from typing import Any
 
-import llmbackend
 import pytest
 from scripts import end, interrupt_when, run, start, wait_until
 from support import POLL, Exchange, Proxy, Reply, is_create, jobs, posts, prompts
+
+import llmbackend
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

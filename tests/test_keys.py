@@ -7,9 +7,10 @@ import pickle
 import traceback
 from typing import Any
 
-import llmbackend
 import pytest
 from support import Exchange, Proxy, Reply, is_content
+
+import llmbackend
 
 KEY = "sk-proj-Abc123_secret-456"
 

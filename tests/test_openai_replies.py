@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import llmbackend
 import pytest
 from recorder import ANSWER, Recorder, Reply, answer
+
+import llmbackend
 
 SERVERS = Path(__file__).parent / "fixtures" / "openai" / "servers"
 SCHEMA = {

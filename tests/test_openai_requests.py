@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import llmbackend
 import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import TypeAdapter, ValidationError, create_model
 from recorder import Recorder, Reply, answer
 from typing_extensions import is_typeddict
+
+import llmbackend
 
 FIXTURES = Path(__file__).parent / "fixtures" / "openai"
 ROWS = [json.loads(line) for line in (FIXTURES / "openai_requests.jsonl").read_text().split("\n") if line][1:]

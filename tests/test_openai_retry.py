@@ -3,8 +3,6 @@
 Every recorded wait, also the long ones, is held against ours in tests/openai_retry.rs.
 """
 
-
-
 from __future__ import annotations
 
 import json
@@ -15,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import llmbackend
 import pytest
 from recorder import ANSWER, Recorder, Reply, Stopwatch
+
+import llmbackend
 
 ROWS = [
     json.loads(line)

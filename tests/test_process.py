@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import llmbackend
 import pytest
 from scripts import interrupt_when, run, start
 from support import POLL, Proxy, Reply, posts
+
+import llmbackend
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks of POSIX")
 

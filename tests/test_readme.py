@@ -8,8 +8,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import llmbackend
 import pytest
+
+import llmbackend
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,10 +30,11 @@ def test_every_example_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     database: list[str] = []
-    # The namespace of a program, with the two functions that the examples leave to the reader.
+    # The namespace of a program, with the functions that the examples leave to the reader.
     names: dict[str, Any] = {
         "__name__": "readme",
         "save_to_database": database.append,
+        "save_batch_id": database.append,
         "load_from_database": lambda: database[-1],
     }
     with llmbackend.sandbox() as box, warnings.catch_warnings():
@@ -53,6 +55,13 @@ def test_every_example_runs(
     assert "Number 999" in out
     assert "Batch status: completed" in out
     assert "Extract product info: Sony" in out
+    for provider in ("openai", "anthropic", "gemini"):
+        assert f"\n{provider}:\nExplain photosynthesis in one sentence.\n" in out
+    assert "✓ Got 3 results" in out
+    assert "✗" not in out
+    assert names["response"] == "Explain machine learning"
+    assert names["products"][1].name.startswith("Extract product info: Sony")
+    assert "['Prompt 1', 'Prompt 2']\n" * 2 in out
     assert "fetch_batch_results" in out
     assert "'expired'" in out
     assert "'succeeded'" in out
@@ -65,6 +74,25 @@ def test_links_and_named_things_exist() -> None:
         assert hasattr(llmbackend, name) or name in dir(__builtins__) or name in BUILTIN_ERRORS, name
     verbs = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"^make (\w+)", README, re.MULTILINE)) <= verbs
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    table = README.partition("| one job holds |")[2].partition("\n\n")[0]
+    limits = {
+        "openai": ("rows: 50_000, bytes: 200_000_000", "50,000 inputs, 200 MB"),
+        "anthropic": ("rows: 100_000, bytes: 256_000_000", "100,000 inputs, 256 MB"),
+        "gemini": ("bytes: 2_000_000_000", "2 GB"),
+    }
+    for provider, (in_code, in_words) in limits.items():
+        code = (ROOT / f"src/providers/{provider}/batches.rs").read_text(encoding="utf-8")
+        assert in_code in code
+        assert in_words in next(line for line in table.splitlines() if provider in line.lower())
+
+
+def test_the_environment_variables_are_those_of_the_code() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/providers").rglob("*.rs"))
+    read = set(re.findall(r'"((?:OPENAI|ANTHROPIC|GOOGLE|GEMINI)_[A-Z_]+)"', code))
+    assert read == set(re.findall(r"`((?:OPENAI|ANTHROPIC|GOOGLE|GEMINI)_[A-Z_]+)`", README))
 
 
 BUILTIN_ERRORS = {"ValueError", "ImportError", "RuntimeError", "ConnectionError", "TimeoutError"}

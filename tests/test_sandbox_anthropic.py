@@ -9,9 +9,10 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import llmbackend
 import pydantic
 import pytest
+
+import llmbackend
 
 anthropic = pytest.importorskip("anthropic")
 

@@ -7,8 +7,9 @@ import pathlib
 import time
 from typing import Any
 
-import llmbackend
 import pytest
+
+import llmbackend
 
 openai = pytest.importorskip("openai")
 

@@ -12,9 +12,10 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import llmbackend
 import pydantic
 import pytest
+
+import llmbackend
 
 genai = pytest.importorskip("google.genai")
 

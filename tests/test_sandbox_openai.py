@@ -14,9 +14,10 @@ import urllib.error
 import urllib.request
 from typing import Any, Literal
 
-import llmbackend
 import pydantic
 import pytest
+
+import llmbackend
 
 openai = pytest.importorskip("openai")
 

@@ -1,7 +1,5 @@
 """Structured outputs: every shape that people write, what is asked of the provider, and the value that comes back."""
 
-
-
 from __future__ import annotations
 
 import copy
@@ -15,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Optional, TypeVar
 
-import llmbackend
 import pytest
-from llmbackend import ConfigurationError, InvalidOutputError, SchemaError, StructuredOutput
 from pydantic import BaseModel, Field, RootModel, field_validator
 from recorder import Recorder, Reply, answer
 from typing_extensions import TypedDict
+
+import llmbackend
+from llmbackend import ConfigurationError, InvalidOutputError, SchemaError, StructuredOutput
 
 T = TypeVar("T")
 

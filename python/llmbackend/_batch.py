@@ -102,7 +102,8 @@ class Batch:
         """Waits until the batch has come to an end.
 
         Args:
-            poll_interval: Seconds between two looks.
+            poll_interval: The longest gap between two looks, in seconds. The first gaps are shorter (0.1, 0.2, 0.4
+                ...), so that a short job is not waited for long; none is shorter than 0.01.
             timeout: Seconds to wait at most; 0 looks once; None waits for ever.
             callback: Called with the normalized state after each look.
             progress: Show a progress bar on stderr.
@@ -190,7 +191,7 @@ class Batch:
             any_finished = any_finished or item.status not in _NEVER_RAN
             if item.error is not None:
                 errors[item.index] = item.error
-        if errors and not any_finished and self._states()[0] == "cancelled":
+        if not any_finished and self._states()[0] == "cancelled":
             raise self._core.failure()
         if not errors:
             return values

@@ -28,8 +28,8 @@ class Batch:
         """
     def wait(self, /, poll_interval: SupportsFloat | SupportsIndex, timeout: SupportsFloat | SupportsIndex | None, on_look: Any | None) -> None:
         """
-        Looks every `poll_interval` seconds until a terminal state, for at most `timeout` seconds; `on_look` gets what each
-        look saw.
+        Looks, at least every `poll_interval` seconds, until a terminal state, for at most `timeout` seconds; `on_look` gets
+        what each look saw.
         """
 
 @final

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
-    from ._core import __version__
+    from ._core import __version__, provider_names
 
     parser = argparse.ArgumentParser(
         prog="llmbackend",
@@ -54,9 +54,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"llmbackend {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
 
-    about = "a batch of the standard library's docstrings, from text to typed values, against the sandbox"
+    about = "a native batch of the standard library's docstrings, from text to typed values, against the sandbox"
     demo = verbs.add_parser("demo", help=about, description=f"{about[0].upper()}{about[1:]}.")
-    demo.add_argument("--provider", default="openai", help="whose wire format to speak (%(default)s)")
+    demo.add_argument(
+        "--provider",
+        default="openai",
+        choices=provider_names(),
+        metavar="NAME",
+        help="whose wire format to speak: %(choices)s (%(default)s)",
+    )
     demo.add_argument("--rows", type=_rows, metavar="N", help="how many prompts (all that there are; 50,000 at most)")
 
     about = "a local server that speaks the providers' wire formats: no key, no cost, faults on demand"

@@ -11,6 +11,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A new job may not be visible at once.
 const VISIBLE_AFTER: Duration = Duration::from_secs(60);
 
+/// The gap after the first look; each one after it is twice as long, up to the caller's interval.
+const FIRST_GAP: Duration = Duration::from_millis(100);
+/// However small the caller's interval is: a server is not to be hammered.
+const SHORTEST_GAP: Duration = Duration::from_millis(10);
+
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -31,6 +36,7 @@ pub struct Lifecycle {
     /// When the job was created, if that was in this process.
     is_new: bool,
     seen: Option<State>,
+    looks: u32,
     next_look: Duration,
     last_look: Option<Duration>,
     /// The first of the looks that failed in a row, and how many they are.
@@ -39,14 +45,15 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Looks at once, then every `poll_interval`, until a terminal state or until `timeout` has passed. A timeout of zero
-    /// looks once. `is_new`: the job was created a moment ago, so "not found" may only mean "not yet".
+    /// Looks at once, then ever more rarely, with gaps that grow to `poll_interval` (10 ms at the least), until a terminal
+    /// state or until `timeout` has passed. A timeout of zero looks once. `is_new`: the job was created a moment ago, so "not found" may only mean "not yet".
     pub fn new(poll_interval: Duration, timeout: Option<Duration>, is_new: bool) -> Self {
         Self {
-            poll_interval,
+            poll_interval: poll_interval.max(SHORTEST_GAP),
             timeout,
             is_new,
             seen: None,
+            looks: 0,
             next_look: Duration::ZERO,
             last_look: None,
             failing_since: None,
@@ -57,14 +64,16 @@ impl Lifecycle {
     pub fn saw(&mut self, state: State, now: Duration) {
         self.seen = Some(state);
         self.failing_since = None;
-        self.looked(self.poll_interval, now);
+        self.looked(Duration::ZERO, now);
     }
 
-    /// The next look is after `interval`, or when time is out, if that is sooner.
-    fn looked(&mut self, interval: Duration, now: Duration) {
+    /// The next look is after the gap whose turn it is, `least` at the least, or when time is out, if that is sooner.
+    fn looked(&mut self, least: Duration, now: Duration) {
+        let gap = FIRST_GAP.saturating_mul(2_u32.saturating_pow(self.looks)).min(self.poll_interval);
         let end = self.timeout.filter(|timeout| now < *timeout).unwrap_or(Duration::MAX);
-        self.next_look = now.saturating_add(interval).min(end);
+        self.next_look = now.saturating_add(gap.max(least)).min(end);
         self.last_look = Some(now);
+        self.looks = self.looks.saturating_add(1);
     }
 
     pub fn failed(&mut self, error: &Error, now: Duration) {
@@ -80,7 +89,7 @@ impl Lifecycle {
             _ => false,
         };
         self.fatal = !may_pass || now.saturating_sub(since) >= PATIENCE;
-        self.looked(self.poll_interval.max(backoff(times, 0.0)), now);
+        self.looked(backoff(times, 0.0), now);
     }
 
     /// Until time is out; None: there is no limit.
@@ -134,12 +143,36 @@ mod tests {
         let mut wait = Lifecycle::new(5 * SECOND, None, false);
         assert_eq!(wait.action(Duration::ZERO), Action::Look);
         wait.saw(State::Pending, SECOND);
-        assert_eq!(wait.action(2 * SECOND), Action::Sleep(4 * SECOND));
-        assert_eq!(wait.action(6 * SECOND), Action::Look);
+        assert_eq!(wait.action(SECOND + FIRST_GAP / 4), Action::Sleep(FIRST_GAP * 3 / 4));
+        assert_eq!(wait.action(SECOND + FIRST_GAP), Action::Look);
         for state in [State::Completed, State::Failed, State::Cancelled] {
             wait.saw(state, 6 * SECOND);
             assert_eq!(wait.action(6 * SECOND), Action::Finished(state));
         }
+    }
+
+    /// The gaps between the first looks of a wait with this interval, in milliseconds.
+    fn gaps(poll_interval: Duration) -> Vec<u128> {
+        let mut wait = Lifecycle::new(poll_interval, None, false);
+        let mut now = Duration::ZERO;
+        let mut gap = || {
+            wait.saw(State::InProgress, now);
+            let Action::Sleep(gap) = wait.action(now) else { panic!("{:?}", wait.action(now)) };
+            now += gap;
+            assert_eq!(wait.action(now), Action::Look);
+            gap.as_millis()
+        };
+        (0..9).map(|_| gap()).collect()
+    }
+
+    #[test]
+    fn the_first_looks_are_close_together_and_the_interval_is_the_longest_gap() {
+        assert_eq!(gaps(5 * SECOND), [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+        assert_eq!(gaps(SECOND / 20), [50; 9]);
+        assert_eq!(gaps(Duration::ZERO), [10; 9]);
+        let mut wait = Lifecycle::new(Duration::MAX, None, false);
+        (0..100).for_each(|_| wait.saw(State::InProgress, SECOND));
+        assert!(matches!(wait.action(SECOND), Action::Sleep(gap) if gap > 1_000_000 * SECOND));
     }
 
     #[test]
@@ -155,7 +188,7 @@ mod tests {
     #[test]
     fn the_last_look_is_when_time_is_out() {
         let mut wait = Lifecycle::new(5 * SECOND, Some(7 * SECOND), false);
-        wait.saw(State::Pending, 5 * SECOND);
+        (0..10).for_each(|_| wait.saw(State::Pending, 5 * SECOND));
         assert_eq!(wait.action(5 * SECOND), Action::Sleep(2 * SECOND));
         assert_eq!(wait.action(7 * SECOND), Action::Look);
         wait.saw(State::Pending, 7 * SECOND);

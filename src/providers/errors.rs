@@ -61,6 +61,15 @@ pub fn in_reply(provider: &'static str, message: impl Into<String>) -> ApiError 
     }
 }
 
+/// Whether an `error` field says that there is one: more than null, an empty form, or the code of a success.
+pub fn is_error(error: &Value) -> bool {
+    let says_something = |(name, value): (&String, &Value)| !(value.is_null() || (name == "code" && *value == 0));
+    match error {
+        Value::Object(fields) => fields.iter().any(says_something),
+        other => word(other).is_some(),
+    }
+}
+
 /// A text or a number, as text; None if empty.
 pub fn word(value: &Value) -> Option<String> {
     match value {

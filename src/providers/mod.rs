@@ -7,13 +7,12 @@ mod openai;
 mod rows;
 pub mod settings;
 
-use crate::answer::AnswerSchema;
+use crate::answer::{AnswerSchema, ReadingSchema};
 use crate::error::{ApiError, Error, Result};
-use crate::exchange::{Request, Response};
+use crate::exchange::{Endpoint, Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
 use crate::schema::Dialect;
 use crate::suggest;
-use crate::transport::Endpoint;
 use serde_json::{Map, Value};
 use settings::Settings;
 use std::fs::File;
@@ -116,16 +115,6 @@ pub struct Reading {
     /// Stop strings that the provider does not know: we cut.
     pub stop: Vec<String>,
     pub schema: Option<ReadingSchema>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct ReadingSchema {
-    /// The answer is `{"value": ...}`, and the caller wants what is in it.
-    pub wrapped: bool,
-    /// The server may wrap JSON in a Markdown fence.
-    pub may_be_fenced: bool,
-    /// The answer is the input of a call of this tool.
-    pub tool: Option<String>,
 }
 
 /// Something that the caller should know and that is no error: a warning, shown once a client.

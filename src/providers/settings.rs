@@ -1,8 +1,8 @@
 //! What a client's options and the environment say about a provider, checked.
 
 use crate::error::{Error, Result};
+use crate::exchange::{Endpoint, Header};
 use crate::suggest;
-use crate::transport::{Endpoint, Header};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -117,6 +117,12 @@ impl Settings {
                 .and_then(|retries| u32::try_from(retries).ok())
                 .ok_or_else(|| Error::configuration(format!("max_retries must be an int of 0 or more, not {value}"))),
         }
+    }
+
+    /// Whether the caller's own headers hold this one.
+    pub fn has_header(&self, name: &str) -> bool {
+        let headers = self.options.get("headers").and_then(Value::as_object);
+        headers.is_some_and(|headers| headers.keys().any(|own| own.eq_ignore_ascii_case(name)))
     }
 
     fn own_headers(&self) -> Result<Vec<Header>> {

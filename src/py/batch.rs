@@ -1,7 +1,7 @@
 //! Batches: a job at the provider, and its results.
 
-use super::client::Usage;
 use super::errors::{configuration, instance, to_py};
+use super::reply::Usage;
 use super::runtime::{self, Ended};
 use crate::answer::AnswerSchema;
 use crate::batch::creation::LOOKS;
@@ -107,8 +107,8 @@ impl Batch {
         Ok(look_of(&job.map_err(to_py)?))
     }
 
-    /// Looks every `poll_interval` seconds until a terminal state, for at most `timeout` seconds; `on_look` gets what each
-    /// look saw.
+    /// Looks, at least every `poll_interval` seconds, until a terminal state, for at most `timeout` seconds; `on_look` gets
+    /// what each look saw.
     #[pyo3(signature = (poll_interval, timeout, on_look))]
     fn wait(
         &self,

@@ -4,17 +4,18 @@ use super::batch::{Batch, Results};
 use super::errors::{configuration, named, to_py};
 use super::inputs::Inputs;
 use super::json::{lone_surrogate, to_json, to_map, to_number, to_text};
+use super::reply::Reply;
 use super::schema::Schema;
 use super::{runtime, text};
 use crate::batch::ids::RowIds;
 use crate::batch::{collect, immediate};
 use crate::client::Call;
-use crate::generation::{Generation, GenerationConfig, Prompt, messages};
+use crate::generation::{GenerationConfig, Prompt, messages};
 use crate::providers::settings::Settings;
 use crate::providers::{self, JobOptions, Notice};
 use crate::{client, disk, suggest};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyDict, PyString};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -224,110 +225,5 @@ impl BatchOptions<'_> {
         };
         let names = names.iter().enumerate().map(read).collect::<PyResult<_>>()?;
         RowIds::custom(names, client.provider.batches()).map(Some).map_err(to_py)
-    }
-}
-
-/// What came back from a single call.
-#[pyclass(frozen, module = "llmbackend._core")]
-pub struct Reply {
-    generation: Generation,
-}
-
-#[pymethods]
-impl Reply {
-    /// The text; with a schema, the JSON text of the value.
-    #[getter]
-    fn text(&self) -> &str {
-        &self.generation.text
-    }
-
-    #[getter]
-    fn finish_reason(&self) -> &str {
-        self.generation.finish_reason.name()
-    }
-
-    #[getter]
-    fn usage(&self) -> Option<Usage> {
-        self.generation.usage.map(Usage)
-    }
-
-    #[getter]
-    fn model(&self) -> Option<&str> {
-        self.generation.model.as_deref()
-    }
-
-    #[getter]
-    fn id(&self) -> Option<&str> {
-        self.generation.id.as_deref()
-    }
-
-    /// The reply's body as it came.
-    #[getter]
-    fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.generation.raw)
-    }
-}
-
-/// Tokens, with one meaning on every provider: input includes what was cached, output includes reasoning.
-#[pyclass(frozen, eq, module = "llmbackend")]
-#[derive(PartialEq)]
-pub struct Usage(pub crate::generation::Usage);
-
-#[pymethods]
-impl Usage {
-    #[new]
-    #[pyo3(signature = (input_tokens=0, output_tokens=0, cached_tokens=0, reasoning_tokens=0))]
-    fn new(input_tokens: u64, output_tokens: u64, cached_tokens: u64, reasoning_tokens: u64) -> Self {
-        Self(crate::generation::Usage { input_tokens, cached_tokens, output_tokens, reasoning_tokens })
-    }
-
-    /// Tokens of the prompt, cached ones included.
-    #[getter]
-    fn input_tokens(&self) -> u64 {
-        self.0.input_tokens
-    }
-
-    /// The part of the input that was read from the provider's cache.
-    #[getter]
-    fn cached_tokens(&self) -> u64 {
-        self.0.cached_tokens
-    }
-
-    /// Tokens of the answer, reasoning included.
-    #[getter]
-    fn output_tokens(&self) -> u64 {
-        self.0.output_tokens
-    }
-
-    /// The part of the output that was reasoning.
-    #[getter]
-    fn reasoning_tokens(&self) -> u64 {
-        self.0.reasoning_tokens
-    }
-
-    /// Input and output.
-    #[getter]
-    fn total_tokens(&self) -> u64 {
-        self.0.total_tokens()
-    }
-
-    fn __add__(&self, other: &Self) -> Self {
-        let mut sum = self.0;
-        sum += other.0;
-        Self(sum)
-    }
-
-    fn __reduce__<'py>(&self, py: Python<'py>) -> (Bound<'py, PyAny>, (u64, u64, u64, u64)) {
-        let usage = &self.0;
-        let fields = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens);
-        (py.get_type::<Self>().into_any(), fields)
-    }
-
-    fn __repr__(&self) -> String {
-        let usage = &self.0;
-        format!(
-            "Usage(input_tokens={}, output_tokens={}, cached_tokens={}, reasoning_tokens={})",
-            usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens
-        )
     }
 }

@@ -5,6 +5,7 @@ mod client;
 mod errors;
 mod inputs;
 mod json;
+mod reply;
 mod runtime;
 mod sandbox;
 mod schema;
@@ -18,7 +19,9 @@ mod _core {
     #[pymodule_export]
     use super::batch::{Batch, Results};
     #[pymodule_export]
-    use super::client::{Client, Reply, Usage, provider_names, unknown_name};
+    use super::client::{Client, provider_names, unknown_name};
+    #[pymodule_export]
+    use super::reply::{Reply, Usage};
     #[pymodule_export]
     use super::sandbox::Sandbox;
     #[pymodule_export]

@@ -10,6 +10,7 @@
 //! What cannot be said at all is a [`SchemaError`] before anything is sent. No file here knows a network or Python.
 
 mod anthropic;
+mod casing;
 mod gemini;
 mod gemini_openapi;
 mod keywords;
@@ -20,6 +21,7 @@ mod refs;
 mod report;
 mod validate;
 
+pub use casing::{has_words, restore as restore_casing};
 pub use validate::{Validator, Violation};
 
 use serde::Deserialize;

@@ -8,17 +8,19 @@ use serde_json::Value;
 
 /// What waiting does not lift (Anthropic's page of errors: spend limits come as 429 or 400).
 const QUOTA_CODES: &[&str] = &["billing_error", "enforced_spend_limit_reached", "contract_spend_limit_reached"];
-const SPEND_LIMIT_MESSAGE: &str = "You have reached your specified";
+const QUOTA_MESSAGES: &[&str] = &["You have reached your specified", "Your credit balance is too low"];
 
 pub fn read(response: &Response) -> ApiError {
-    let (error, body) = errors::read(NAME, response);
+    let (mut error, body) = errors::read(NAME, response);
+    // A proxy on the way may have a name of its own for the request.
+    error.request_id = response.headers.get("request-id").map(str::to_owned).or(error.request_id);
     refine(error, &body)
 }
 
 /// An error that stands where a message was expected: in a reply that said 200, or in a row of results.
 pub fn in_reply(body: &Value) -> ApiError {
     let mut error = errors::from_body(NAME, 200, body, &body.to_string());
-    error.kind = match body["error"]["type"].as_str() {
+    error.kind = match inner(body)["type"].as_str() {
         Some("invalid_request_error" | "request_too_large" | "conflict_error") => ApiErrorKind::InvalidRequest,
         Some("authentication_error") => ApiErrorKind::Authentication,
         Some("permission_error") => ApiErrorKind::PermissionDenied,
@@ -30,13 +32,21 @@ pub fn in_reply(body: &Value) -> ApiError {
     refine(error, body)
 }
 
+/// What describes the error: in Anthropic's own words one level down.
+fn inner(body: &Value) -> &Value {
+    if body["error"].is_object() { &body["error"] } else { body }
+}
+
 fn refine(mut error: ApiError, body: &Value) -> ApiError {
-    let inner = &body["error"];
+    let inner = inner(body);
     let specific = word(&inner["details"]["error_code"]);
-    error.code = specific.or(error.code).or_else(|| word(&inner["type"]));
+    error.code = specific.or(error.code).or_else(|| word(&inner["type"]).filter(|kind| kind != "error"));
     error.request_id = error.request_id.or_else(|| word(&body["request_id"]));
     let is_quota = error.code.as_deref().is_some_and(|code| QUOTA_CODES.contains(&code));
-    if is_quota || inner["type"] == "billing_error" || error.message.starts_with(SPEND_LIMIT_MESSAGE) {
+    if is_quota
+        || inner["type"] == "billing_error"
+        || QUOTA_MESSAGES.iter().any(|begin| error.message.starts_with(begin))
+    {
         error.kind = ApiErrorKind::QuotaExceeded;
     }
     error

@@ -6,13 +6,12 @@ mod errors;
 mod reply;
 
 use super::settings::{self, Settings};
-use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading, ReadingSchema};
-use crate::answer::AnswerSchema;
+use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading};
+use crate::answer::{AnswerSchema, ReadingSchema};
 use crate::error::{ApiError, Error, Result};
-use crate::exchange::{Body, Request, Response};
+use crate::exchange::{Body, Endpoint, Header, Request, Response};
 use crate::generation::{self, Common, Generation, Prompt};
 use crate::schema::Dialect;
-use crate::transport::{Endpoint, Header};
 use serde_json::{Map, Value, json};
 
 const NAME: &str = "anthropic";
@@ -34,6 +33,7 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     let mut headers = vec![Header { name: "anthropic-version".into(), value: version.clone(), secret: false }];
     match credential(&settings)? {
         Some(header) => headers.push(header),
+        None if has_own_credential(&settings) => {}
         None if settings::is_host(&base_url, HOST) => {
             return Err(Error::configuration(
                 "no key for anthropic: set ANTHROPIC_API_KEY, or give the option api_key (or auth_token)",
@@ -42,7 +42,15 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
         None => {}
     }
     let endpoint = settings.endpoint(NAME, base_url, headers)?;
+    // The caller's own headers may hold another one.
+    let sent = endpoint.headers.iter().find(|header| header.name.eq_ignore_ascii_case("anthropic-version"));
+    let version = sent.map_or(version, |header| header.value.clone());
     Ok((endpoint, Box::new(Anthropic { version })))
+}
+
+/// A header that the caller wrote is a credential given, too.
+fn has_own_credential(settings: &Settings) -> bool {
+    ["x-api-key", "authorization"].iter().any(|name| settings.has_header(name))
 }
 
 /// Exactly one credential: an explicit one before the environment's, a key before a token.
@@ -53,6 +61,7 @@ fn credential(settings: &Settings) -> Result<Option<Header>> {
         (Some(_), Some(_)) => Err(Error::configuration("api_key and auth_token are two credentials; give one")),
         (Some(value), None) => Ok(Some(key(value))),
         (None, Some(value)) => Ok(Some(token(value))),
+        (None, None) if has_own_credential(settings) => Ok(None),
         (None, None) => match settings.credential("", "ANTHROPIC_API_KEY")? {
             Some(value) => Ok(Some(key(value))),
             None => Ok(settings.credential("", "ANTHROPIC_AUTH_TOKEN")?.map(token)),
@@ -67,7 +76,6 @@ struct Anthropic {
 impl Provider for Anthropic {
     fn prepare(&self, ask: &Ask) -> Result<Prepared> {
         let Common { system, stop, rest } = ask.config.common(ask.batch_system)?;
-        self.check_sampling(ask)?;
         let mut notices = Vec::new();
         if ask.config.seed.is_some() {
             notices.push(Notice::new("seed", "Anthropic's Messages API has no seed: it is not sent"));
@@ -76,13 +84,15 @@ impl Provider for Anthropic {
         let (blank, sent): (Vec<String>, Vec<String>) = stop.into_iter().partition(|stop| stop.trim().is_empty());
         let mut body = Map::new();
         body.insert("model".into(), ask.model.into());
-        body.insert("max_tokens".into(), ask.config.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS).into());
+        body.extend(ask.config.max_tokens.map(|value| ("max_tokens".into(), value.into())));
         body.extend(ask.config.temperature.clone().map(|value| ("temperature".into(), Value::Number(value))));
         body.extend(ask.config.top_p.clone().map(|value| ("top_p".into(), Value::Number(value))));
         if !sent.is_empty() {
             body.insert("stop_sequences".into(), sent.into());
         }
         let headers = add_extra(&mut body, rest)?;
+        body.entry("max_tokens").or_insert(DEFAULT_MAX_TOKENS.into());
+        self.check_sampling(&body)?;
         let stop = match ask.schema {
             Some(_) if !blank.is_empty() => {
                 notices.push(Notice::new("stop", "a blank stop string cannot be applied to an answer to a schema"));
@@ -141,13 +151,15 @@ impl Provider for Anthropic {
 
     fn wants_fallback(&self, error: &ApiError) -> bool {
         let message = error.message.to_ascii_lowercase();
+        let Some((_, after)) = message.split_once("output_config") else { return false };
+        // A complaint about what stands inside the field comes from a server that knows it.
+        let is_part_of_path = |c: char| c.is_ascii_alphanumeric() || "._'\", []".contains(c);
+        let path = after.split(|c| !is_part_of_path(c)).next().unwrap_or_default();
         matches!(error.status, Some(400 | 422))
-            && message.contains("output_config")
+            && !["schema", "effort", "task_budget"].iter().any(|inner| path.contains(inner))
             && ["extra", "unsupported", "not supported", "unknown", "unexpected", "unrecognized", "not permitted"]
                 .iter()
                 .any(|word| message.contains(word))
-            // About the schema, not about the field.
-            && !message.contains("output_config.format.schema")
     }
 
     fn batches_are_native(&self) -> bool {
@@ -160,12 +172,11 @@ impl Provider for Anthropic {
 }
 
 impl Anthropic {
-    fn check_sampling(&self, ask: &Ask) -> Result<()> {
-        if ask.config.temperature.as_ref().and_then(|value| value.as_f64()).is_some_and(|value| value > 1.0) {
+    fn check_sampling(&self, body: &Map<String, Value>) -> Result<()> {
+        if body.get("temperature").and_then(Value::as_f64).is_some_and(|value| !(0.0..=1.0).contains(&value)) {
             return Err(Error::configuration("config.temperature must be 0 to 1 on Anthropic"));
         }
-        let has_sampling =
-            ask.config.temperature.is_some() || ask.config.top_p.is_some() || ask.config.extra.contains_key("top_k");
+        let has_sampling = ["temperature", "top_p", "top_k"].iter().any(|name| body.contains_key(*name));
         // Versions are dates.
         if has_sampling && self.version.as_str() >= WITHOUT_SAMPLING {
             return Err(Error::configuration(format!(
@@ -186,17 +197,30 @@ fn add_extra(body: &mut Map<String, Value>, mut rest: Map<String, Value>) -> Res
             )));
         }
     }
+    // As everywhere, None means not given; the API takes no null.
+    rest.retain(|_, value| !value.is_null());
+    if let Some(key) = rest.keys().find(|key| body.contains_key(*key)) {
+        return Err(Error::configuration(format!(
+            "config.extra[\"{key}\"] would overwrite what config says already; give one of the two"
+        )));
+    }
     let mut headers = Vec::new();
     match rest.shift_remove("betas") {
-        None | Some(Value::Null) => {}
+        None => {}
         Some(Value::String(beta)) => headers.push(("anthropic-beta", beta)),
+        Some(Value::Array(betas)) if betas.is_empty() => {}
         Some(Value::Array(betas)) if betas.iter().all(Value::is_string) => {
             headers.push(("anthropic-beta", betas.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")));
         }
         Some(_) => return Err(Error::configuration("config.extra[\"betas\"] must be a list of str")),
     }
     if let Some(effort) = rest.shift_remove("effort") {
-        output_config(&mut rest)?.insert("effort".into(), effort);
+        let other = output_config(&mut rest)?.insert("effort".into(), effort.clone());
+        if other.is_some_and(|other| other != effort) {
+            return Err(Error::configuration(
+                "config.extra[\"effort\"] and config.extra[\"output_config\"][\"effort\"] differ; give one",
+            ));
+        }
     }
     if rest.contains_key("output_config") {
         output_config(&mut rest)?;
@@ -213,16 +237,25 @@ fn output_config(body: &mut Map<String, Value>) -> Result<&mut Map<String, Value
     }
 }
 
+fn reading(wrapped: bool) -> ReadingSchema {
+    ReadingSchema { wrapped, may_be_fenced: true, any_case: true, tool: None }
+}
+
 /// The call with Anthropic's own structured outputs, and as a fallback for older servers with a forced tool.
 fn with_schema(mut prepared: Prepared, schema: &AnswerSchema) -> Result<Prepared> {
     let mut fallback = prepared.clone();
     let input = schema.compile_for_tool()?;
     let tool = schema.name.clone();
-    fallback.body.insert("tools".into(), json!([{"name": tool, "input_schema": input.schema}]));
+    fallback.body.shift_remove("output_config");
+    let ours = json!({"name": tool, "description": "Return the answer.", "input_schema": input.schema});
+    match fallback.body.get_mut("tools") {
+        Some(Value::Array(tools)) => tools.push(ours),
+        _ => drop(fallback.body.insert("tools".into(), json!([ours]))),
+    }
     let choice = json!({"type": "tool", "name": tool, "disable_parallel_tool_use": true});
     fallback.body.insert("tool_choice".into(), choice);
     fallback.notices = Vec::new();
-    fallback.reading.schema = Some(ReadingSchema { wrapped: input.wrapped, may_be_fenced: true, tool: Some(tool) });
+    fallback.reading.schema = Some(ReadingSchema { tool: Some(tool), ..reading(input.wrapped) });
 
     let compiled = schema.compile(Dialect::Anthropic)?;
     let format = json!({"type": "json_schema", "schema": compiled.schema});
@@ -231,7 +264,7 @@ fn with_schema(mut prepared: Prepared, schema: &AnswerSchema) -> Result<Prepared
             "config.extra[\"output_config\"][\"format\"] and schema both ask for a format; give one",
         ));
     }
-    prepared.reading.schema = Some(ReadingSchema { wrapped: compiled.wrapped, may_be_fenced: true, tool: None });
+    prepared.reading.schema = Some(reading(compiled.wrapped));
     prepared.fallback = Some(Box::new(fallback));
     Ok(prepared)
 }

@@ -7,10 +7,11 @@ use crate::providers::{Reading, errors};
 use serde_json::Value;
 
 pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
-    if body["type"] == "error" {
+    let has_content = body["content"].is_array() || body["content"].is_string();
+    if body["type"] == "error" || (!has_content && errors::is_error(&body["error"])) {
         return Err(api(super::errors::in_reply(body)));
     }
-    if !body.is_object() || (body["type"] != "message" && !body["content"].is_array()) {
+    if !body.is_object() || (body["type"] != "message" && !has_content) {
         return Err(api(errors::in_reply(NAME, "the reply is JSON, but no message: it has no \"content\"")));
     }
     let empty = Vec::new();
@@ -20,13 +21,15 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     if reason == Some("refusal") {
         return Err(refusal(&body["stop_details"], said));
     }
-    let cut = matches!(reason, Some("max_tokens" | "model_context_window_exceeded"));
+    let cut = matches!(finish_reason(reason, false), FinishReason::Length);
     if cut && (reading.schema.is_some() || said.as_ref().is_none_or(String::is_empty)) {
         return Err(truncated(reason, blocks, said));
     }
     let tool = reading.schema.as_ref().and_then(|schema| schema.tool.as_deref());
     let answer = match tool {
         Some(name) => tool_input(blocks, name).or(said),
+        // It wanted to begin with a stop string: nothing is an answer.
+        None if reason == Some("stop_sequence") => Some(said.unwrap_or_default()),
         None => said,
     };
     let Some(mut text) = answer else {
@@ -61,14 +64,15 @@ fn text_of(blocks: &[Value], content: &Value) -> Option<String> {
 
 fn tool_input(blocks: &[Value], name: &str) -> Option<String> {
     let call = blocks.iter().find(|block| block["type"] == "tool_use" && block["name"] == name)?;
-    call.get("input").map(Value::to_string)
+    call.get("input").map(|input| input.as_str().map_or_else(|| input.to_string(), str::to_owned))
 }
 
 fn finish_reason(reason: Option<&str>, asked_for_a_tool: bool) -> FinishReason {
     match reason {
         Some("end_turn" | "stop_sequence") | None => FinishReason::Stop,
         Some("tool_use") if asked_for_a_tool => FinishReason::Stop,
-        Some("max_tokens" | "model_context_window_exceeded") => FinishReason::Length,
+        // The last is the word of gateways in front of other models.
+        Some("max_tokens" | "model_context_window_exceeded" | "length") => FinishReason::Length,
         Some(other) => FinishReason::Other(other.to_owned()),
     }
 }
@@ -93,13 +97,19 @@ fn truncated(reason: Option<&str>, blocks: &[Value], said: Option<String>) -> Er
 
 /// Anthropic counts cached input beside the rest; here it is part of the input.
 fn usage(usage: &Value) -> Option<Usage> {
-    let count = |field: &str| usage[field].as_u64().unwrap_or(0);
+    // Some servers count in floats; what is no number, or negative, is no count.
+    let number = |value: &Value| value.as_u64().or_else(|| value.as_f64().map(|count| count as u64));
+    let count = |field: &str| number(&usage[field]).unwrap_or(0);
+    let written =
+        || usage["cache_creation"].as_object().into_iter().flat_map(|parts| parts.values()).filter_map(number);
+    let written =
+        number(&usage["cache_creation_input_tokens"]).unwrap_or_else(|| written().fold(0, u64::saturating_add));
     let cached = count("cache_read_input_tokens");
-    usage.is_object().then(|| Usage {
-        input_tokens: count("input_tokens").saturating_add(count("cache_creation_input_tokens")).saturating_add(cached),
+    (usage["input_tokens"].is_number() || usage["output_tokens"].is_number()).then(|| Usage {
+        input_tokens: count("input_tokens").saturating_add(written).saturating_add(cached),
         cached_tokens: cached,
         output_tokens: count("output_tokens"),
-        reasoning_tokens: usage["output_tokens_details"]["thinking_tokens"].as_u64().unwrap_or(0),
+        reasoning_tokens: number(&usage["output_tokens_details"]["thinking_tokens"]).unwrap_or(0),
     })
 }
 

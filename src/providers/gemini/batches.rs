@@ -1,10 +1,10 @@
 //! Gemini's batch jobs: small ones inside the request that makes them, larger ones as an uploaded file; results inside the
 //! job or as a file.
 
-use super::{Gemini, SchemaField, errors, names};
+use super::{Gemini, SchemaField, errors, names, reply};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response, segment};
-use crate::providers::errors::word;
+use crate::providers::errors::{is_error, word};
 use crate::providers::{
     Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
     Rows, State, Upload, rows,
@@ -112,7 +112,7 @@ impl BatchApi for Gemini {
     }
 
     fn read_job(&self, operation: &Value) -> Option<Job> {
-        let batch = &operation["metadata"];
+        let batch = described(operation);
         let id =
             word(&operation["name"]).or_else(|| word(&batch["name"])).filter(|name| name.starts_with("batches/"))?;
         let (raw_state, state) = state(operation);
@@ -147,8 +147,8 @@ impl BatchApi for Gemini {
 
     fn is_made_of(&self, job: &Job, input: &Input, options: &JobOptions) -> bool {
         match input {
-            Input::Uploaded(file) if job.input.is_some() => job.input.as_ref() == Some(file),
-            _ => job.display_name.as_ref() == Some(&display_name(input, options)),
+            Input::Uploaded(file) => job.input.as_ref() == Some(file),
+            Input::Inline(_) => job.display_name.as_ref() == Some(&display_name(input, options)),
         }
     }
 
@@ -176,14 +176,16 @@ impl BatchApi for Gemini {
     }
 
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
-        let error = [&line["error"], &line["status"]].into_iter().find(|error| error.is_object());
-        if let Some(error) = error.filter(|_| !line["response"].is_object()) {
-            return match error["code"].as_u64() {
-                Some(1) => RowOutcome::Cancelled(word(&error["message"]).unwrap_or_default()),
+        let response = &line["response"];
+        let is_answer = ["candidates", "promptFeedback"].iter().any(|field| !response[field].is_null());
+        let errors = [&line["error"], &line["status"], &response["error"]];
+        if let Some(error) = errors.into_iter().find(|error| !is_answer && is_error(error)) {
+            return match reply::count(&error["code"]) {
+                1 => RowOutcome::Cancelled(word(&error["message"]).unwrap_or_else(|| "the job was cancelled".into())),
                 _ => RowOutcome::Error(Error::Api(Box::new(errors::in_row(error)))),
             };
         }
-        match self.read(&line["response"], reading) {
+        match self.read(response, reading) {
             Ok(generation) => RowOutcome::Answered(generation),
             Err(error) => RowOutcome::Error(error),
         }
@@ -199,9 +201,14 @@ fn display_name(input: &Input, options: &JobOptions) -> String {
     }
 }
 
+/// Where an operation describes its batch; some servers answer with the batch itself.
+fn described(operation: &Value) -> &Value {
+    if operation["metadata"].is_object() { &operation["metadata"] } else { operation }
+}
+
 /// The raw state, as `JOB_STATE_...`, and ours. The wire says `BATCH_STATE_...`, docs and SDKs say the other.
 fn state(operation: &Value) -> (String, State) {
-    let named = operation["metadata"]["state"].as_str().unwrap_or("");
+    let named = described(operation)["state"].as_str().unwrap_or("");
     let suffix = named.rsplit_once("STATE_").map_or(named, |(_, suffix)| suffix).to_ascii_uppercase();
     let done = operation["done"] == true;
     let failed = operation["error"].is_object();
@@ -228,12 +235,8 @@ fn inlined(output: &Value) -> Option<Vec<Value>> {
 }
 
 fn counts(stats: &Value) -> Counts {
-    // 64-bit numbers come as strings, zeros not at all.
-    let count = |field: &str| match &stats[field] {
-        Value::String(digits) => digits.parse().unwrap_or(0),
-        value => value.as_u64().unwrap_or(0),
-    };
-    let failed: u64 = count("failedRequestCount");
+    let count = |field: &str| reply::count(&stats[field]);
+    let failed = count("failedRequestCount");
     Counts { total: count("requestCount"), done: failed.saturating_add(count("successfulRequestCount")), failed }
 }
 

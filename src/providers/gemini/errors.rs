@@ -1,6 +1,6 @@
 //! Reads error replies of Gemini: google.rpc.Status, with details.
 
-use super::NAME;
+use super::{NAME, reply};
 use crate::error::{ApiError, ApiErrorKind};
 use crate::exchange::Response;
 use crate::providers::errors::{self, word};
@@ -12,26 +12,59 @@ pub fn read(response: &Response) -> ApiError {
     refine(error, &body["error"])
 }
 
-/// The error of a row of results, whose `code` is a google.rpc code.
+/// The error in a reply that said 200.
+pub fn in_reply(error: &Value) -> ApiError {
+    ApiError { status: Some(200), ..in_row(error) }
+}
+
+/// The error of a row of results, whose `code` is a google.rpc code; or, since servers differ, an HTTP status.
 pub fn in_row(error: &Value) -> ApiError {
-    let mut read = errors::from_body(NAME, 200, error, &error.to_string());
+    let text = word(error).unwrap_or_else(|| error.to_string());
+    let mut read = errors::from_body(NAME, 200, error, &text);
+    read.message = word(error).unwrap_or(read.message);
     read.status = None;
-    read.kind = match error["code"].as_u64() {
+    let named = || error["status"].as_str().and_then(|name| CODES.iter().position(|known| *known == name));
+    let code = Some(reply::count(&error["code"])).filter(|code| *code > 0).or_else(|| named().map(|at| at as u64));
+    read.kind = match code {
         Some(3 | 9 | 11) => ApiErrorKind::InvalidRequest,
         Some(5) => ApiErrorKind::NotFound,
         Some(7) => ApiErrorKind::PermissionDenied,
         Some(16) => ApiErrorKind::Authentication,
         Some(8) => ApiErrorKind::RateLimit,
-        Some(1 | 2 | 4 | 10 | 13 | 14 | 15) => ApiErrorKind::Server,
+        Some(1 | 2 | 4 | 10 | 12..=15) => ApiErrorKind::Server,
         Some(status @ 400..=599) => crate::error::kind_of_status(status as u16),
         _ => ApiErrorKind::Other,
     };
     refine(read, error)
 }
 
+/// The names of google.rpc.Code, by number.
+const CODES: &[&str] = &[
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
 fn refine(mut error: ApiError, inner: &Value) -> ApiError {
     // The canonical name says more than the number, which repeats the HTTP status.
     error.code = word(&inner["status"]).or(error.code);
+    if error.kind == ApiErrorKind::InvalidRequest && WRONG_KEY.iter().any(|text| error.message.starts_with(text)) {
+        error.kind = ApiErrorKind::Authentication;
+    }
     for detail in inner["details"].as_array().into_iter().flatten() {
         match detail["reason"].as_str() {
             // A wrong key is a 400 here.
@@ -52,6 +85,9 @@ fn refine(mut error: ApiError, inner: &Value) -> ApiError {
     }
     error
 }
+
+/// What is said of a wrong key, where the details that say so too were left out.
+const WRONG_KEY: &[&str] = &["API key not valid", "API key expired", "API Key not found"];
 
 /// A protobuf duration: `"48s"`, `"2.5s"`.
 fn seconds(text: &str) -> Option<Duration> {

@@ -7,12 +7,12 @@ mod reply;
 mod upload;
 
 use super::settings::{self, Settings};
-use super::{Ask, BatchApi, Prepared, Provider, Reading, ReadingSchema};
+use super::{Ask, BatchApi, Prepared, Provider, Reading};
+use crate::answer::ReadingSchema;
 use crate::error::{ApiError, Error, Result};
-use crate::exchange::{Body, Request, Response};
+use crate::exchange::{Body, Endpoint, Header, Request, Response};
 use crate::generation::{self, Common, Generation, GenerationConfig, Prompt};
 use crate::schema::{Compiled, Dialect};
-use crate::transport::{Endpoint, Header};
 use serde_json::{Map, Value, json};
 
 const NAME: &str = "gemini";
@@ -143,7 +143,7 @@ impl Gemini {
             config.insert("responseMimeType".into(), "application/json".into());
             let name = if field == SchemaField::JsonSchema { "responseJsonSchema" } else { "responseSchema" };
             config.insert(name.into(), compiled);
-            schema = Some(ReadingSchema { wrapped, may_be_fenced: true, tool: None });
+            schema = Some(ReadingSchema { wrapped, may_be_fenced: true, ..ReadingSchema::default() });
         }
         let mut body = Map::new();
         names::place_extra(rest, &mut body, &mut config, schema.is_some())?;
@@ -197,9 +197,11 @@ fn model_path(model: &str) -> Result<String> {
 /// A turn of a conversation in Gemini's form.
 fn content(turn: &Value) -> Value {
     let role = if matches!(turn["role"].as_str(), Some("assistant" | "model")) { "model" } else { "user" };
-    let part = |part: &Value| match part["text"].as_str() {
-        Some(text) => json!({"text": text}),
-        None => part.clone(),
+    let part = |part: &Value| match (part, part["text"].as_str()) {
+        (Value::String(text), _) => json!({"text": text}),
+        // The other providers' form of a text; Gemini's own has no type.
+        (_, Some(text)) if !part["type"].is_null() => json!({"text": text}),
+        _ => part.clone(),
     };
     let parts: Vec<Value> = match &turn["content"] {
         Value::Array(parts) => parts.iter().map(part).collect(),

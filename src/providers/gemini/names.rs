@@ -59,8 +59,14 @@ pub fn place_extra(
                 Value::Object(thinking) => thinking.insert(name, value),
                 _ => return Err(Error::configuration("config.extra[\"thinking_config\"] must be a dict")),
             };
+        } else if let Some(Value::Object(known)) = config.get_mut(&name).filter(|_| name == "thinkingConfig") {
+            // Short forms came first.
+            match value {
+                Value::Object(more) => known.extend(more),
+                _ => return Err(Error::configuration("config.extra[\"thinking_config\"] must be a dict")),
+            }
         } else if CONFIG_FIELDS.contains(&name.as_str()) {
-            if config.contains_key(&name) && name != "thinkingConfig" {
+            if config.contains_key(&name) {
                 return Err(Error::configuration(format!(
                     "config.extra[\"{key}\"] repeats what the config says already"
                 )));
@@ -108,32 +114,35 @@ fn snake(name: &str) -> String {
     out
 }
 
-/// A request with the names of its fields in snake case, which the parser of batch files wants; schemas, tools and texts stay
-/// as they are.
+/// Fields whose values are the user's own, names and all.
+const OPAQUE: &[&str] = &[
+    "response_schema",
+    "response_json_schema",
+    "schema",
+    "parameters",
+    "parameters_json_schema",
+    "response",
+    "args",
+    "labels",
+];
+
+/// A request with the names of its fields in snake case, which the parser of batch files wants. Schemas and the user's data
+/// stay as they are.
 pub fn snake_request(body: Map<String, Value>) -> Map<String, Value> {
-    let snake_keys = |value: Value| match value {
-        Value::Object(fields) => Value::Object(fields.into_iter().map(|(key, value)| (snake(&key), value)).collect()),
-        other => other,
-    };
-    let field = |(key, value): (String, Value)| match key.as_str() {
-        "generationConfig" => ("generation_config".to_owned(), snake_config(value)),
-        "toolConfig" => ("tool_config".to_owned(), snake_keys(value)),
-        _ => (snake(&key), value),
+    let field = |(key, value): (String, Value)| {
+        let key = snake(&key);
+        let value = if OPAQUE.contains(&key.as_str()) { value } else { snake_fields(value) };
+        (key, value)
     };
     body.into_iter().map(field).collect()
 }
 
-fn snake_config(config: Value) -> Value {
-    let Value::Object(fields) = config else { return config };
-    let inner = |value: Value| match value {
-        Value::Object(fields) => Value::Object(fields.into_iter().map(|(key, value)| (snake(&key), value)).collect()),
+fn snake_fields(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => snake_request(fields).into(),
+        Value::Array(items) => items.into_iter().map(snake_fields).collect(),
         other => other,
-    };
-    let field = |(key, value): (String, Value)| match key.as_str() {
-        "thinkingConfig" => ("thinking_config".to_owned(), inner(value)),
-        _ => (snake(&key), value),
-    };
-    Value::Object(fields.into_iter().map(field).collect())
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +156,27 @@ mod tests {
         place_extra(extra.as_object().unwrap().clone(), &mut body, &mut config, false).unwrap();
         assert_eq!(Value::from(body), json!({"safetySettings": [], "cachedContent": "c"}));
         assert_eq!(Value::from(config), json!({"topK": 3, "thinkingConfig": {"thinkingBudget": 0}, "typo": 1}));
+    }
+
+    #[test]
+    fn tools_and_parts_are_snake_case_outside_of_the_users_data() {
+        let body = json!({
+            "contents": [{"role": "user", "parts": [{"inlineData": {"mimeType": "a/b", "data": "x"}},
+                                                    {"functionCall": {"name": "f", "args": {"userKey": 1}}}]}],
+            "tools": [{"googleSearch": {}}, {"functionDeclarations": [{"name": "f", "parametersJsonSchema": {"aB": 1}}]}],
+            "toolConfig": {"functionCallingConfig": {"allowedFunctionNames": ["aB"]}},
+            "labels": {"aB": "cD"},
+        });
+        assert_eq!(
+            Value::from(snake_request(body.as_object().unwrap().clone())),
+            json!({
+                "contents": [{"role": "user", "parts": [{"inline_data": {"mime_type": "a/b", "data": "x"}},
+                                                        {"function_call": {"name": "f", "args": {"userKey": 1}}}]}],
+                "tools": [{"google_search": {}}, {"function_declarations": [{"name": "f", "parameters_json_schema": {"aB": 1}}]}],
+                "tool_config": {"function_calling_config": {"allowed_function_names": ["aB"]}},
+                "labels": {"aB": "cD"},
+            })
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::NAME;
 use crate::error::{Error, OutputErrorKind, Result};
 use crate::generation::{FinishReason, Generation, Usage};
+use crate::providers::errors::is_error;
 use crate::providers::{Reading, errors};
 use serde_json::Value;
 
@@ -23,25 +24,31 @@ const BLOCKED: &[&str] = &[
 ];
 
 pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
-    if body["error"].is_object() {
-        return Err(Error::Api(Box::new(super::errors::in_row(&body["error"]))));
+    if let Value::Array(list) = body
+        && let [one] = list.as_slice()
+    {
+        // Google wraps a reply into a list now and then.
+        return read(one, reading);
+    }
+    if is_error(&body["error"]) {
+        return Err(Error::Api(Box::new(super::errors::in_reply(&body["error"]))));
     }
     let known = ["candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"];
     if !known.iter().any(|field| body.get(field).is_some()) {
         let message = "the reply is JSON, but no answer of generateContent: it has no \"candidates\"";
         return Err(Error::Api(Box::new(errors::in_reply(NAME, message))));
     }
-    if let Some(reason) = body["promptFeedback"]["blockReason"].as_str() {
+    let candidate = &body["candidates"][0];
+    let said = text_of(candidate);
+    if let Some(reason) = body["promptFeedback"]["blockReason"].as_str().filter(|_| said.is_none()) {
         let message =
             body["promptFeedback"]["blockReasonMessage"].as_str().map(|m| format!(": {m}")).unwrap_or_default();
         let said = format!("the prompt was blocked by the provider ({reason}){message}");
         return Err(Error::output(OutputErrorKind::ContentFilter, said, None));
     }
-    let candidate = &body["candidates"][0];
     if candidate.is_null() {
         return Err(Error::output(OutputErrorKind::NoText, "the reply holds no candidate, and no reason for it", None));
     }
-    let said = text_of(candidate);
     let finish_reason = finish_reason(candidate, &said, reading, &body["usageMetadata"])?;
     let Some(text) = said else {
         return Err(Error::output(
@@ -75,8 +82,10 @@ fn found(candidate: &Value) -> String {
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|part| part.as_object()?.keys().find(|key| *key != "thought" && *key != "thoughtSignature"))
-        .map(String::as_str)
+        .filter_map(|part| match part["thought"] == true {
+            true => Some("thoughts"),
+            false => part.as_object()?.keys().map(String::as_str).find(|key| !key.starts_with("thought")),
+        })
         .collect();
     let reason = candidate["finishReason"].as_str().unwrap_or("none");
     let what = if kinds.is_empty() { "is empty".to_owned() } else { kinds.join(", ") };
@@ -93,7 +102,7 @@ fn finish_reason(candidate: &Value, said: &Option<String>, reading: &Reading, us
         "STOP" => Ok(FinishReason::Stop),
         "MAX_TOKENS" if is_whole => Ok(FinishReason::Length),
         "MAX_TOKENS" => {
-            let thoughts = usage["thoughtsTokenCount"].as_u64().filter(|_| text.is_none());
+            let thoughts = Some(count(&usage["thoughtsTokenCount"])).filter(|count| *count > 0 && text.is_none());
             let spent = match thoughts {
                 Some(count) => format!("all of max_tokens went into thinking ({count} tokens), before any text"),
                 None => "max_tokens was reached before the answer was complete".into(),
@@ -114,18 +123,25 @@ fn finish_reason(candidate: &Value, said: &Option<String>, reading: &Reading, us
 
 /// Gemini counts thoughts beside the candidates; here they are part of the output.
 fn usage(usage: &Value) -> Option<Usage> {
-    // 64-bit numbers come as strings.
-    let count = |field: &str| match &usage[field] {
-        Value::String(digits) => digits.parse().unwrap_or(0),
-        value => value.as_u64().unwrap_or(0),
-    };
-    let thoughts = count("thoughtsTokenCount");
-    usage.is_object().then(|| Usage {
-        input_tokens: count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
-        cached_tokens: count("cachedContentTokenCount"),
-        output_tokens: count("candidatesTokenCount").saturating_add(thoughts),
+    let field = |name: &str| count(&usage[name]);
+    let is_counted = ["promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"]
+        .iter()
+        .any(|name| !usage[name].is_null());
+    let thoughts = field("thoughtsTokenCount");
+    is_counted.then(|| Usage {
+        input_tokens: field("promptTokenCount").saturating_add(field("toolUsePromptTokenCount")),
+        cached_tokens: field("cachedContentTokenCount"),
+        output_tokens: field("candidatesTokenCount").saturating_add(thoughts),
         reasoning_tokens: thoughts,
     })
+}
+
+/// A count: protobuf's JSON writes 64-bit numbers as strings, other servers write floats. What is none of these is 0.
+pub fn count(value: &Value) -> u64 {
+    match value {
+        Value::String(digits) => digits.parse().unwrap_or(0),
+        number => number.as_u64().or_else(|| number.as_f64().map(|count| count as u64)).unwrap_or(0),
+    }
 }
 
 #[cfg(test)]

@@ -9,26 +9,32 @@ use serde_json::json;
 
 /// What the server wants chunks to be a multiple of.
 const CHUNK: u64 = 8 * 1024 * 1024;
+/// A chunk whose answer has no status is sent again, as google-genai does.
+const MOST_TRIES: u32 = 3;
 const MIME_TYPE: &str = "application/jsonl";
 
 impl Gemini {
     /// The request after `replies`: the first starts, each further one sends a chunk.
     pub(super) fn next_upload(&self, rows: &Rows, replies: &[Response]) -> Result<Upload> {
         let Some(start) = replies.first() else { return Ok(Upload::Send(self.start(rows.bytes))) };
-        let offset = (replies.len() as u64 - 1) * CHUNK;
-        if offset < rows.bytes {
+        let (mut offset, mut tries) = (0, 0);
+        for reply in &replies[1..] {
             let length = CHUNK.min(rows.bytes - offset);
-            return Ok(Upload::Send(chunk(&target(start)?, rows, offset, length)));
-        }
-        let last = &replies[replies.len() - 1];
-        let body = json::parse(&last.body).unwrap_or_default();
-        match (last.headers.get("x-goog-upload-status"), body["file"]["name"].as_str()) {
-            (Some("final") | None, Some(name)) => Ok(Upload::Done(name.to_owned())),
-            (status, _) => {
-                let status = status.unwrap_or("missing");
-                Err(no_upload(format!("the upload ended without a file (x-goog-upload-status: {status})")))
+            let is_last = offset + length == rows.bytes;
+            let file = if is_last { file_name(reply) } else { None };
+            match (reply.headers.get("x-goog-upload-status"), file) {
+                (Some("final") | None, Some(name)) => return Ok(Upload::Done(name)),
+                (Some("active"), None) if !is_last => (offset, tries) = (offset + length, 0),
+                // Nothing is said of the chunk: it may not have arrived.
+                (None, _) if tries + 1 < MOST_TRIES => tries += 1,
+                (status, _) => {
+                    let status = status.unwrap_or("missing");
+                    return Err(no_upload(format!("the upload ended without a file (x-goog-upload-status: {status})")));
+                }
             }
         }
+        let length = CHUNK.min(rows.bytes - offset);
+        Ok(Upload::Send(chunk(&target(start)?, rows, offset, length)))
     }
 
     fn start(&self, bytes: u64) -> Request {
@@ -46,11 +52,16 @@ impl Gemini {
 
 /// Where to send the chunks: the path that the server names, on the host that we know. Data goes nowhere else.
 fn target(start: &Response) -> Result<String> {
-    let named = start.headers.get("x-goog-upload-url").and_then(|url| url::Url::parse(url).ok());
-    match named {
+    let named = start.headers.get("x-goog-upload-url");
+    match named.and_then(|url| url::Url::parse(url).ok()) {
         Some(url) => Ok(url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()),
         None => Err(no_upload("the upload was started, but the answer has no x-goog-upload-url".into())),
     }
+}
+
+/// The name of the file that came of an upload.
+fn file_name(reply: &Response) -> Option<String> {
+    json::parse(&reply.body).ok()?["file"]["name"].as_str().map(str::to_owned)
 }
 
 fn chunk(target: &str, rows: &Rows, offset: u64, length: u64) -> Request {

@@ -6,12 +6,12 @@ mod errors;
 mod reply;
 
 use super::settings::{self, Settings};
-use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading, ReadingSchema};
+use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading};
+use crate::answer::ReadingSchema;
 use crate::error::{ApiError, Error, Result};
-use crate::exchange::{Body, Request, Response};
+use crate::exchange::{Body, Endpoint, Header, Request, Response};
 use crate::generation::{self, Common, Generation, GenerationConfig, Prompt};
 use crate::schema::Dialect;
-use crate::transport::{Endpoint, Header};
 use serde_json::{Map, Value, json};
 
 const NAME: &str = "openai";
@@ -91,7 +91,7 @@ impl Provider for OpenAi {
         let schema = compiled.map(|compiled| ReadingSchema {
             wrapped: compiled.wrapped,
             may_be_fenced: !self.is_openai,
-            tool: None,
+            ..ReadingSchema::default()
         });
         Ok(Prepared { body, system, reading: Reading { stop, schema }, notices, ..Prepared::default() })
     }

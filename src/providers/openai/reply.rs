@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     let status = body["status"].as_str().unwrap_or("completed");
-    if status == "failed" || says_something(&body["error"]) {
+    if status == "failed" || errors::is_error(&body["error"]) {
         return Err(failed(&body["error"]));
     }
     if !matches!(status, "completed" | "incomplete") {
@@ -106,15 +106,6 @@ fn is_answer(item: &Value) -> bool {
     match (item["type"].as_str(), item["role"].as_str()) {
         (Some("message"), role) => role.is_none_or(|role| role == "assistant"),
         (None, role) => role == Some("assistant"),
-        _ => false,
-    }
-}
-
-/// Whether an `error` field is more than an empty form.
-fn says_something(error: &Value) -> bool {
-    match error {
-        Value::String(text) => !text.is_empty(),
-        Value::Object(fields) => fields.values().any(|value| !value.is_null()),
         _ => false,
     }
 }
