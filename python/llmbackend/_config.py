@@ -99,11 +99,6 @@ class BatchOptions:
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError(f'batch_options["{name}"] is a {type(value).__name__}; give a str')
             setattr(self, name, value)
-        if self.completion_window not in (None, "24h", "48h"):
-            raise ConfigurationError(
-                f'batch_options["completion_window"] is {self.completion_window!r}; it must be "24h" (the one that OpenAI '
-                'documents) or "48h"'
-            )
         self.custom_ids: list[str] | None = _custom_ids(options.get("custom_ids"))
         self.native: bool | None = options.get("native")
         if self.native is not None and not isinstance(self.native, bool):

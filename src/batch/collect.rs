@@ -1,10 +1,10 @@
 //! Result rows to one outcome for every input, in order. The rows stay in a file; in memory is one offset a row.
 
-use super::ids::{RowIds, default_id, index_of_default, natural_order};
+use super::ids::{GuessedIds, RowIds, default_id, index_of_default, natural_order};
 use crate::client::{Call, Client};
 use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result};
 use crate::generation::{FinishReason, Generation};
-use crate::providers::{BatchApi, Job, Reading, RowId, RowOutcome, State};
+use crate::providers::{BatchApi, Reading, RowId, RowOutcome};
 use crate::{json, jsonl};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -84,7 +84,7 @@ pub struct Results {
     /// The rows that were sent could not be read, and their ids do not tell their order.
     order_is_guessed: bool,
     /// What an input without a row counts as.
-    rowless: Status,
+    pub rowless: Status,
 }
 
 /// Whose rows the file holds.
@@ -189,12 +189,6 @@ pub fn ids_without_input(found: &Found, total: u64, most: u64) -> GuessedIds {
     GuessedIds { ids: RowIds::from_rows(names), is_guess: true }
 }
 
-/// Ids in an order that may be only a guess.
-pub struct GuessedIds {
-    pub ids: RowIds,
-    pub is_guess: bool,
-}
-
 impl FoundId {
     fn name(&self) -> Option<Box<str>> {
         match self {
@@ -269,15 +263,6 @@ impl Results {
             order_is_guessed: false,
             rowless: Status::Missing,
         }
-    }
-
-    /// A job that was stopped may leave no row for what it did not run (Gemini).
-    pub fn of_job(mut self, job: &Job) -> Self {
-        if job.state == State::Cancelled {
-            let is_expired = job.raw_state.to_ascii_lowercase().ends_with("expired");
-            self.rowless = if is_expired { Status::Expired } else { Status::Cancelled };
-        }
-        self
     }
 
     /// Writes the outcome of the input at `index`.

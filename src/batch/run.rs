@@ -1,7 +1,7 @@
 //! A job at a provider: looked at, waited for, cancelled, its results put in order. What to do when is decided by the pure
 //! files beside this one.
 
-use super::collect::{self, Found, Order, Results};
+use super::collect::{self, Found, Order, Results, Status};
 use super::download;
 use super::ids::RowIds;
 use super::lifecycle::{Action, Lifecycle};
@@ -127,7 +127,12 @@ impl Batch {
             None => self.order_by_id(transport, &job, &found).await?,
         };
         let call = Arc::new(self.call.reading_of(&job));
-        let results = Results::new(self.id.clone(), rows, order, found, self.client.clone(), call)?.of_job(&job);
+        let mut results = Results::new(self.id.clone(), rows, order, found, self.client.clone(), call)?;
+        // A job that was stopped may leave no row for what it did not run (Gemini).
+        if job.state == State::Cancelled {
+            let is_expired = job.raw_state.to_ascii_lowercase().ends_with("expired");
+            results.rowless = if is_expired { Status::Expired } else { Status::Cancelled };
+        }
         Ok(lock(&self.results).get_or_insert(Arc::new(results)).clone())
     }
 

@@ -88,6 +88,12 @@ impl Client {
             option.as_ref().map(|text| to_text(text, &format!("batch_options[\"{name}\"]"))).transpose()
         };
         let system = text(&options.system, "system")?;
+        let window = text(&options.completion_window, "completion_window")?;
+        if let Some(window) = window.as_ref().filter(|window| !matches!(window.as_str(), "24h" | "48h")) {
+            return Err(configuration(format!(
+                "batch_options[\"completion_window\"] is '{window}'; it must be \"24h\" (the one that OpenAI documents) or \"48h\""
+            )));
+        }
         let custom_ids = options.custom_ids(&self.core)?;
         if !options.native.unwrap_or(self.core.provider.batches_are_native()) {
             let call = self.prepare(py, &config, system.as_deref(), schema)?;
@@ -100,7 +106,7 @@ impl Client {
         let forms = api.forms(&ask).map_err(to_py)?;
         let job = JobOptions {
             display_name: text(&options.display_name, "display_name")?,
-            completion_window: text(&options.completion_window, "completion_window")?,
+            completion_window: window,
             stop: forms.first().map(|form| form.prepared.reading.stop.clone()).unwrap_or_default(),
             token: format!("{:016x}", fastrand::u64(..)),
         };
