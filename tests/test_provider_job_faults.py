@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import llmbackend
 import pytest
 from pydantic import BaseModel
 from support import POLL, prompts
 from table import ALL, ANTHROPIC, GEMINI, OPENAI, Provider, jobs
+
+import llmbackend
 
 NATIVE = {"native": True}
 COUNT = 9

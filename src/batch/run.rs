@@ -143,9 +143,7 @@ impl Batch {
         }
         let inside = lock(&self.seen).rows.as_ref().map(File::try_clone).transpose();
         let inside = inside.map_err(|error| Error::disk("Reading results", &error))?;
-        // A completed job has a reason only where its results are gone.
-        let has_none = job.state == State::Failed || (job.state == State::Completed && !job.reasons.is_empty());
-        if has_none && job.outputs.is_empty() && inside.is_none() {
+        if job.state == State::Failed && job.outputs.is_empty() && inside.is_none() {
             return Err(self.failure(&job));
         }
         let rows = match inside {

@@ -99,14 +99,10 @@ impl BatchApi for Anthropic {
         };
         let done = succeeded.saturating_add(errored);
         let total = done.saturating_add(cancelled).saturating_add(expired).saturating_add(count("processing"));
-        // Results are kept for 29 days; an archived job has none any more.
-        let outputs = if body["archived_at"].is_null() { vec![id.clone()] } else { Vec::new() };
-        let reasons = match outputs.is_empty() {
-            true => vec!["it is archived: Anthropic keeps results for 29 days".to_owned()],
-            false => Vec::new(),
-        };
-        let counts = Counts { total, done, failed: errored };
-        Some(Job { counts, outputs, reasons, ..Job::new(id, raw_state, state) })
+        // Results are kept for 29 days. Of older ones the server itself says that they are gone: no rows would look as if
+        // they had been lost.
+        let outputs = vec![id.clone()];
+        Some(Job { counts: Counts { total, done, failed: errored }, outputs, ..Job::new(id, raw_state, state) })
     }
 
     fn list(&self, _after: Option<&str>) -> Option<Request> {
