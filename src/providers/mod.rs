@@ -180,8 +180,8 @@ pub trait BatchApi: Send + Sync {
     /// None if `body` is no list.
     fn read_list(&self, body: &Value) -> Option<Page>;
 
-    /// Whether `job` was made of `input` with `options`.
-    fn is_made_of(&self, job: &Job, input: &Input, options: &JobOptions) -> bool;
+    /// Whether `job` was made of `input` with `options`; None: the list does not say enough.
+    fn is_made_of(&self, job: &Job, input: &Input, options: &JobOptions) -> Option<bool>;
 
     /// The downloads of a job's results: for each, the requests to try until one finds it.
     fn results(&self, job: &Job) -> Vec<Vec<Request>>;

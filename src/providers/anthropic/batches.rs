@@ -113,8 +113,8 @@ impl BatchApi for Anthropic {
         None
     }
 
-    fn is_made_of(&self, _job: &Job, _input: &Input, _options: &JobOptions) -> bool {
-        false
+    fn is_made_of(&self, _job: &Job, _input: &Input, _options: &JobOptions) -> Option<bool> {
+        None
     }
 
     fn results(&self, job: &Job) -> Vec<Vec<Request>> {

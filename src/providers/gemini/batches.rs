@@ -65,7 +65,7 @@ impl BatchApi for Gemini {
     fn create(&self, model: &str, input: &Input, options: &JobOptions) -> Request {
         let model = super::model_path(model).unwrap_or_default();
         let path = format!("{}/{model}:batchGenerateContent", self.version);
-        let name = display_name(options);
+        let name = display_name(input, options);
         let body = match input {
             Input::Uploaded(file) => {
                 let body = json!({"batch": {"displayName": name, "inputConfig": {"fileName": file}}});
@@ -145,11 +145,13 @@ impl BatchApi for Gemini {
         body.is_object().then(|| Page { jobs, next: word(&body["nextPageToken"]) })
     }
 
-    fn is_made_of(&self, job: &Job, input: &Input, options: &JobOptions) -> bool {
+    fn is_made_of(&self, job: &Job, input: &Input, options: &JobOptions) -> Option<bool> {
+        let has_our_name = job.display_name.as_ref() == Some(&display_name(input, options));
         match (input, &job.input) {
-            (Input::Uploaded(file), Some(known)) => file == known,
-            // A job that is not done may be listed without its input.
-            _ => job.display_name.as_ref() == Some(&display_name(options)),
+            (Input::Uploaded(file), Some(known)) => Some(file == known),
+            // A job that is not done may be listed without its file.
+            (Input::Uploaded(_), None) if has_our_name => None,
+            _ => Some(has_our_name),
         }
     }
 
@@ -197,9 +199,13 @@ impl BatchApi for Gemini {
     }
 }
 
-/// The list may tell jobs by their names alone: a random token makes each one of a kind.
-fn display_name(options: &JobOptions) -> String {
-    format!("{} {}", options.display_name.as_deref().unwrap_or("llmbackend"), options.token).trim_end().to_owned()
+/// A job without an input file can only be told by its name: a random token makes it one of a kind.
+fn display_name(input: &Input, options: &JobOptions) -> String {
+    let name = options.display_name.as_deref().unwrap_or("llmbackend");
+    match input {
+        Input::Uploaded(_) => name.to_owned(),
+        Input::Inline(_) => format!("{name} {}", options.token),
+    }
 }
 
 /// Where an operation describes its batch; some servers answer with the batch itself.

@@ -94,8 +94,8 @@ impl BatchApi for OpenAi {
         Some(Request::get(format!("batches?{after}limit=100")))
     }
 
-    fn is_made_of(&self, job: &Job, input: &Input, _options: &JobOptions) -> bool {
-        matches!(input, Input::Uploaded(file) if job.input.as_ref() == Some(file))
+    fn is_made_of(&self, job: &Job, input: &Input, _options: &JobOptions) -> Option<bool> {
+        Some(matches!(input, Input::Uploaded(file) if job.input.as_ref() == Some(file)))
     }
 
     fn read_list(&self, body: &Value) -> Option<Page> {
