@@ -41,7 +41,7 @@ impl Bench {
         writeln!(file, "{ROW}").unwrap();
         let rows = Rows { file: Arc::new(file), bytes: ROW.len() as u64 + 1 };
         let input = deliver(&self.client, &self.transport, Delivery::Upload, rows).await.unwrap();
-        create(&self.client, &self.transport, &input, &JobOptions::default(), LOOKS).await
+        create(&self.client, &self.transport, &input, &JobOptions::default(), LOOKS).await.map_err(Error::from)
     }
 
     /// The statuses of the requests of one kind.
@@ -110,6 +110,7 @@ async fn the_last_look_decides() {
     let input = deliver(&bench.client, &bench.transport, Delivery::Upload, rows).await.unwrap();
     const TWO: &[Duration] = &[Duration::ZERO, Duration::from_millis(5)];
     let error = create(&bench.client, &bench.transport, &input, &JobOptions::default(), TWO).await.unwrap_err();
+    let error = Error::from(error);
     // Without retries there is no second request, however often the list was read.
     assert!(error.to_string().contains("was not sent again"), "{error}");
     assert_eq!(bench.statuses("POST"), [0]);

@@ -1,17 +1,16 @@
 """Message Batches on the wire: states, results, and a job that is never made twice."""
 
-
-
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-import llmbackend
 import pytest
 from recorder import Recorder, Reply
 from test_anthropic_requests import JOB, NATIVE, TEXT, ended, lines, succeeded
+
+import llmbackend
 
 
 @pytest.fixture
