@@ -345,3 +345,14 @@ def test_configs_compare_and_show_themselves() -> None:
     assert GenerationConfig(temperature=0) == GenerationConfig(temperature=0)
     assert GenerationConfig(temperature=0) != GenerationConfig()
     assert repr(GenerationConfig(temperature=0, extra={"a": 1})) == "GenerationConfig(temperature=0, extra={'a': 1})"
+
+
+@pytest.mark.parametrize(
+    ("provider", "key"), [("openai", "temperature"), ("anthropic", "temperature"), ("gemini", "topP")]
+)
+def test_extra_does_not_overwrite_the_config(provider: str, key: str) -> None:
+    with llmbackend.sandbox() as box:
+        client = llmbackend.client(provider, "m", **box.options(provider))
+        with pytest.raises(llmbackend.ConfigurationError, match=key):
+            client.get_response("a", {"temperature": 0.5, "top_p": 0.5, "extra": {key: 0.1}})
+        assert box.requests() == []

@@ -154,6 +154,12 @@ def test_an_upload_that_goes_wrong(recorder: Recorder, replies: list[Reply], wor
     assert not [path for path in paths(recorder) if "batchGenerateContent" in path]
 
 
+def test_an_upload_whose_piece_is_lost_begins_again(recorder: Recorder) -> None:
+    recorder.replies = [START, Reply(drop=True), Reply(drop=True), START, FINAL, PENDING]
+    assert client(recorder, max_retries=1).submit_batch(["x"], schema=DICT_SCHEMA).id == "batches/b1"
+    assert len([path for path in paths(recorder) if "batchGenerateContent" in path]) == 1
+
+
 @pytest.mark.parametrize(
     "lost", [Reply(drop=True), error(500), error(503), error(504), Reply("<html>", 200), Reply({}, 200)]
 )

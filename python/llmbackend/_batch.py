@@ -224,8 +224,9 @@ class Batch:
         return results
 
     def _read(self, results: Results) -> Iterator[BatchItem]:
-        for start in range(0, len(results), _CHUNK):
-            for index, outcome in enumerate(results.read(start, _CHUNK), start):
+        index = 0
+        while index < len(results):
+            for outcome in results.read(index, _CHUNK):
                 status, text, error, usage, finish_reason = outcome
                 value = text if error is None else None
                 if value is not None and self._schema is not None:
@@ -234,6 +235,7 @@ class Batch:
                     except InvalidOutputError as invalid:
                         status, value, error = "invalid", None, invalid
                 yield BatchItem(index, results.custom_id(index), status, value, text, error, usage, finish_reason)
+                index += 1
 
 
 _immediate: weakref.WeakValueDictionary[str, CompletedBatch] = weakref.WeakValueDictionary()

@@ -84,7 +84,8 @@ class Results:
     def custom_id(self, /, index: SupportsIndex) -> str: ...
     def read(self, /, start: SupportsIndex, count: SupportsIndex) -> list:
         """
-        The outcomes of up to `count` inputs from `start` on: tuples of status, text, error, usage and finish reason.
+        The outcomes of up to `count` inputs from `start` on, fewer if their texts are long: tuples of status, text, error,
+        usage and finish reason.
         """
     def warnings(self, /) -> list[str]:
         """

@@ -20,14 +20,23 @@ pub async fn deliver(client: &Client, transport: &Transport, delivery: Delivery,
         return Ok(Input::Inline(rows));
     }
     let mut replies: Vec<Response> = Vec::new();
+    let mut restarts_left = client.endpoint.max_retries.min(1);
     loop {
         let step = client.provider.batches().upload(&rows, &replies);
         let request = match step.map_err(|error| nonsense(client, error, replies.last()))? {
             Upload::Done(id) => return Ok(Input::Uploaded(id)),
             Upload::Send(request) => request,
         };
-        let reply = client.request(transport, &request).await;
-        replies.push(reply.map_err(|error| if replies.is_empty() { no_batch_api(error) } else { error })?);
+        match client.request(transport, &request).await {
+            Ok(reply) => replies.push(reply),
+            Err(error) if replies.is_empty() => return Err(no_batch_api(error)),
+            // A piece whose answer was lost cannot be sent again, but all of them can: half a file costs nothing.
+            Err(_) if restarts_left > 0 => {
+                restarts_left -= 1;
+                replies.clear();
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

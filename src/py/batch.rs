@@ -17,6 +17,8 @@ use pyo3::types::{PyList, PyTuple};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Bytes of answers that are brought to Python at once, about.
+const MOST_TEXT: usize = 4 << 20;
 /// How long Ctrl-C waits for the answer to a create that is on its way.
 const CREATE_GRACE: Duration = Duration::from_secs(10);
 
@@ -196,12 +198,21 @@ impl Results {
         self.core.custom_id(index)
     }
 
-    /// The outcomes of up to `count` inputs from `start` on: tuples of status, text, error, usage and finish reason.
+    /// The outcomes of up to `count` inputs from `start` on, fewer if their texts are long: tuples of status, text, error,
+    /// usage and finish reason.
     fn read<'py>(&self, py: Python<'py>, start: u64, count: u64) -> PyResult<Bound<'py, PyList>> {
         let end = start.saturating_add(count).min(self.core.len());
         let outcomes = py.detach(|| {
-            let mut buffer = Vec::new();
-            (start..end).map(|index| self.core.outcome(index, &mut buffer)).collect::<crate::Result<Vec<_>>>()
+            let (mut buffer, mut outcomes, mut size) = (Vec::new(), Vec::new(), 0);
+            for index in start..end {
+                let outcome = self.core.outcome(index, &mut buffer)?;
+                size += outcome.result.as_ref().map_or(0, |generation| generation.text.len());
+                outcomes.push(outcome);
+                if size > MOST_TEXT {
+                    break;
+                }
+            }
+            crate::Result::Ok(outcomes)
         });
         let list = PyList::empty(py);
         for outcome in outcomes.map_err(to_py)? {

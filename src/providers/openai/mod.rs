@@ -76,6 +76,11 @@ impl Provider for OpenAi {
         if !stop.is_empty() && !self.is_openai {
             body.insert("stop".into(), stop.clone().into());
         }
+        if let Some(key) = rest.keys().find(|key| body.contains_key(*key)) {
+            return Err(Error::configuration(format!(
+                "config.extra[\"{key}\"] repeats what the config says already; give one of them"
+            )));
+        }
         body.extend(rest);
         let stop = match (ask.schema, stop.is_empty()) {
             (Some(_), false) if self.is_openai => {
