@@ -222,7 +222,7 @@ def test_structured(client: Any) -> None:
 
 
 def test_cancel(provider: Provider) -> None:
-    with llmbackend.sandbox(speed=600) as box:
+    with llmbackend.sandbox(speed=60) as box:
         client = provider.client(box)
         batch = submitted(client)
         batch.cancel()

@@ -566,20 +566,25 @@ def test_limits_of_a_batch(client):
     assert caught.value.status_code == 413
 
 
-def test_cancel(client):
-    batch = create(client, 40)
-    time.sleep(0.01)
-    raw = client.messages.batches.with_raw_response.cancel(batch.id)
-    batch = read(MessageBatch, raw)
-    assert batch.processing_status == "canceling" and batch.cancel_initiated_at
-    assert client.messages.batches.cancel(batch.id).cancel_initiated_at == batch.cancel_initiated_at
-    batch = finish(client, batch)
-    succeeded, errored, canceled, expired = counts(batch)
-    assert succeeded + canceled == 40 and canceled > 0 == errored == expired
-    found = results(client, batch)
-    assert sum(result.type == "canceled" for result in found.values()) == canceled
-    with pytest.raises(anthropic.BadRequestError, match="already ended"):
-        client.messages.batches.cancel(batch.id)
+def test_cancel():
+    # Slow enough that the job still runs when it is cancelled, however busy the machine is.
+    with (
+        llmbackend.sandbox(speed=60) as slow,
+        anthropic.Anthropic(**slow.options("anthropic"), max_retries=0, timeout=20) as client,
+    ):
+        batch = create(client, 40)
+        time.sleep(0.01)
+        raw = client.messages.batches.with_raw_response.cancel(batch.id)
+        batch = read(MessageBatch, raw)
+        assert batch.processing_status == "canceling" and batch.cancel_initiated_at
+        assert client.messages.batches.cancel(batch.id).cancel_initiated_at == batch.cancel_initiated_at
+        batch = finish(client, batch)
+        succeeded, errored, canceled, expired = counts(batch)
+        assert succeeded + canceled == 40 and canceled > 0 == errored == expired
+        found = results(client, batch)
+        assert sum(result.type == "canceled" for result in found.values()) == canceled
+        with pytest.raises(anthropic.BadRequestError, match="already ended"):
+            client.messages.batches.cancel(batch.id)
 
 
 def test_lists(client):
