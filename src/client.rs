@@ -61,6 +61,18 @@ impl Client {
         self.provider.check_text(text).map_err(|error| error.about(&place()))
     }
 
+    /// Refuses the prompt of `inputs[index]` if the provider would.
+    pub fn check_input(&self, call: &Call, prompt: &Prompt, index: u64) -> Result<()> {
+        match prompt {
+            Prompt::Text(text) => self.check_text(text, || format!("inputs[{index}]")),
+            // What is wrong with a conversation is found while its request is built.
+            Prompt::Messages(_) => {
+                let body = self.provider.body(&call.prepared, prompt);
+                body.map(drop).map_err(|error| error.about(&format!("inputs[{index}]:")))
+            }
+        }
+    }
+
     /// One answer, now. If the server does not know how the call asks for a schema, the call's fallback is tried.
     pub async fn generate(&self, transport: &Transport, call: &Call, prompt: &Prompt) -> Result<Generation> {
         let result = self.generate_as(transport, call, &call.prepared, prompt).await;

@@ -21,6 +21,8 @@ pub enum Error {
     Output(Box<OutputError>),
     /// A batch that is not ready, failed, or ran out of time.
     Batch { kind: BatchErrorKind, batch_id: String, message: String },
+    /// A local engine failed: which, and what it said.
+    Engine(String),
     /// The local disk: what was being done, where, and what the system said.
     Disk(String),
 }
@@ -164,7 +166,7 @@ impl ApiError {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Configuration(message) | Self::Disk(message) => f.write_str(message),
+            Self::Configuration(message) | Self::Engine(message) | Self::Disk(message) => f.write_str(message),
             Self::Schema { path, message } => write!(f, "schema at '{path}': {message}"),
             Self::Api(error) => f.write_str(&error.text()),
             Self::Connection(error) => write!(f, "{}: {}", error.provider, error.message),

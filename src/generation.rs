@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 /// One input: a text, or the turns of a conversation (`{"role": ..., "content": ...}`, checked by [`messages`]).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -178,6 +178,19 @@ pub fn system_beside<'s>(system: Option<&'s str>, turns: &[Value]) -> Result<Opt
     }
 }
 
+/// `prompt` as a conversation that begins with the system prompt; as it is where there is none.
+pub fn with_system(prompt: Prompt, system: Option<&str>) -> Result<Prompt> {
+    let mut turns = match (prompt, system) {
+        (prompt, None) => return Ok(prompt),
+        (Prompt::Text(text), _) => vec![json!({"role": "user", "content": text})],
+        (Prompt::Messages(turns), _) => turns,
+    };
+    if let Some(system) = system_beside(system, &turns)? {
+        turns.insert(0, json!({"role": "system", "content": system}));
+    }
+    Ok(Prompt::Messages(turns))
+}
+
 /// The system prompt of a conversation, lifted out of its turns, for providers that want it beside them; and the other turns.
 /// `system` is the one that was given beside the conversation.
 pub fn lift_system(system: Option<&str>, turns: &[Value]) -> Result<(Option<String>, Vec<Value>)> {
@@ -272,7 +285,6 @@ pub fn cut_at_stop(text: &mut String, stop: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn config(extra: Value) -> GenerationConfig {
         GenerationConfig { extra: extra.as_object().unwrap().clone(), ..Default::default() }

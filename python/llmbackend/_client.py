@@ -5,10 +5,11 @@ from __future__ import annotations
 from ._batch import Batch, CompletedBatch, completed_batch, new_immediate_id
 from ._config import BatchOptions, generation_config
 from ._core import Client as _CoreClient
-from ._core import Results
+from ._core import Results, provider_names, unknown_name
 from ._response import Response
 from ._structured import structured_output
 from .errors import ConfigurationError, InvalidOutputError
+from .local import ENGINES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._config import GenerationConfig
     from ._structured import StructuredOutput
+    from .local.client import LocalClient
 
     Config = GenerationConfig | Mapping[str, Any] | None
     Schema = StructuredOutput | type | Mapping[str, Any] | None
@@ -46,7 +48,7 @@ class Client:
         self.provider = provider
         self.model = model
         try:
-            self._core = _CoreClient(provider, model, options)
+            self._core = _core(provider, model, options)
         finally:
             # A traceback that shows local variables must show no key.
             options.clear()
@@ -63,7 +65,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Gives back what the client holds. A remote client holds nothing: connections belong to the process."""
+        """Gives back what the client holds: the memory of a local engine, which loads its model again if it is asked
+        again. A remote client holds nothing; connections belong to the process."""
+        if not isinstance(self._core, _CoreClient):
+            self._core.close()
 
     def get_response(self, input: Prompt, config: Config = None, schema: Schema = None) -> Any:
         """One answer, now.
@@ -158,6 +163,16 @@ class Client:
     ) -> list[Any]:
         """The results of a batch that was submitted earlier, in the order of its inputs: see `Batch.results`."""
         return self.get_batch(batch_id, schema).results(return_exceptions=return_exceptions)
+
+
+def _core(provider: str, model: str, options: Mapping[str, Any]) -> _CoreClient | LocalClient:
+    if provider in ENGINES:
+        from .local.client import LocalClient
+
+        return LocalClient(provider, model, options)
+    if provider not in provider_names():
+        raise ConfigurationError(unknown_name("provider", provider, [*provider_names(), *ENGINES]))
+    return _CoreClient(provider, model, dict(options))
 
 
 def client(provider: str, model: str, **provider_options: Any) -> Client:

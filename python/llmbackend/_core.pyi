@@ -52,10 +52,45 @@ class Client:
         """
 
 @final
+class LocalBatch:
+    """
+    The prompts of a batch for a local engine, read and checked, on the disk; and what became of them.
+    """
+    def __new__(cls, /, inputs: Any, extra: dict, system: str | None, ids: SupportsGetItem[int, str] | None, batch_id: str) -> LocalBatch:
+        """
+        `extra` as in `local_prompt`; `system` is `batch_options["system"]`, `ids` the custom ids.
+        """
+    def answer(self, /, index: SupportsIndex, text: str, finish_reason: str, usage: Usage, model: str) -> None:
+        """
+        The input at `index` has this answer.
+        """
+    def fail(self, /, index: SupportsIndex, error: Any) -> None:
+        """
+        The input at `index` has none, because of `error`.
+        """
+    def next(self, /, count: SupportsIndex) -> list[bytes]:
+        """
+        Up to `count` more prompts, each as JSON; none after the last.
+        """
+    def results(self, /, reason: str | None = None) -> Results:
+        """
+        What is recorded. The inputs that have no outcome count as cancelled, because of `reason`.
+        """
+    @property
+    def stop(self, /) -> list[str]:
+        """
+        The strings that cut an answer.
+        """
+
+@final
 class Reply:
     """
     What came back from a single call.
     """
+    def __new__(cls, /, text: str, finish_reason: str, usage: Usage, model: str) -> Reply:
+        """
+        The answer of a local engine. Its `raw` is what is given here.
+        """
     @property
     def finish_reason(self, /) -> str: ...
     @property
@@ -166,6 +201,13 @@ class Usage:
         """
         Input and output.
         """
+
+def local_prompt(input: Any, extra: dict) -> tuple[bytes, list[str]]:
+    """
+    The prompt of a single call as JSON (a str, or a list of messages), and the stop strings.
+
+    `extra` holds those entries of `config.extra` that mean the same on every provider.
+    """
 
 def provider_names() -> list[str]:
     """

@@ -16,6 +16,7 @@
     │   └── ServerError                       5xx, overloaded
     ├── APIConnectionError(ConnectionError)   no answer came
     │   └── APITimeoutError(TimeoutError)
+    ├── EngineError(RuntimeError)             a local engine failed
     ├── OutputError                           a reply came, but no usable answer is in it
     │   ├── RefusalError
     │   ├── ContentFilterError
@@ -130,6 +131,10 @@ class APIConnectionError(LLMBackendError, ConnectionError):
 
 class APITimeoutError(APIConnectionError, TimeoutError):
     """No answer came within `timeout` seconds of silence."""
+
+
+class EngineError(LLMBackendError, RuntimeError):
+    """A local engine failed, or is installed and cannot be used; the message has what it said, as has `__cause__`."""
 
 
 class OutputError(LLMBackendError):

@@ -58,6 +58,17 @@ impl RowIds {
         Ok(Self::Custom { names, index })
     }
 
+    /// The ids of `count` inputs: the caller's own, which must be as many, or the default ones.
+    pub fn for_inputs(custom: Option<Self>, count: u64) -> Result<Self> {
+        match custom {
+            Some(ids) if ids.len() != count => Err(Error::configuration(format!(
+                "batch_options[\"custom_ids\"] holds {} ids for {count} inputs; give one for each",
+                ids.len()
+            ))),
+            custom => Ok(custom.unwrap_or(Self::Default(count))),
+        }
+    }
+
     /// The ids of a batch that another process made, in the order of its input rows.
     pub fn from_rows(names: Vec<Box<str>>) -> Self {
         let mut indexes = names.iter().map(|name| index_of_default(name)).enumerate();

@@ -23,17 +23,9 @@ impl Prompts {
         Ok(Self { out: BufWriter::with_capacity(256 * 1024, disk::temporary("the prompts")?), count: 0 })
     }
 
-    pub fn push(&mut self, client: &Client, call: &Call, prompt: Prompt) -> Result<()> {
-        match &prompt {
-            Prompt::Text(text) => client.check_text(text, || format!("inputs[{}]", self.count))?,
-            // What is wrong with a conversation is found while its request is built.
-            Prompt::Messages(_) => {
-                let body = client.provider.body(&call.prepared, &prompt);
-                body.map_err(|error| error.about(&format!("inputs[{}]:", self.count)))?;
-            }
-        }
+    pub fn push(&mut self, prompt: &Prompt) -> Result<()> {
         self.count += 1;
-        serde_json::to_writer(&mut self.out, &prompt)
+        serde_json::to_writer(&mut self.out, prompt)
             .map_err(std::io::Error::from)
             .and_then(|()| self.out.write_all(b"\n"))
             .map_err(|error| Error::disk("Writing the prompts", &error))
@@ -45,7 +37,7 @@ impl Prompts {
         Ok(self)
     }
 
-    fn read(self) -> Result<impl Iterator<Item = Prompt>> {
+    pub fn read(self) -> Result<impl Iterator<Item = Prompt>> {
         let rewound = self.out.into_inner().map_err(|error| error.into_error()).and_then(|mut file| {
             file.rewind()?;
             Ok(file)

@@ -136,12 +136,9 @@ impl Client {
         concurrency: usize,
         batch_id: &str,
     ) -> PyResult<Results> {
-        let prompts = inputs.spool(py, &self.core, &call)?;
-        let ids = custom_ids.unwrap_or(RowIds::Default(prompts.count));
-        if ids.len() != prompts.count {
-            let message = format!("holds {} ids for {} inputs; give one for each", ids.len(), prompts.count);
-            return Err(configuration(format!("batch_options[\"custom_ids\"] {message}")));
-        }
+        let prompts =
+            inputs.spool(py, |prompt, index| self.core.check_input(&call, &prompt, index).map(|()| prompt))?;
+        let ids = RowIds::for_inputs(custom_ids, prompts.count).map_err(to_py)?;
         let (core, batch_id) = (self.core.clone(), batch_id.to_owned());
         let results = runtime::wait(py, |transport| async move {
             immediate::answer(&core, &transport, &call, prompts, concurrency, batch_id, ids).await
@@ -176,7 +173,8 @@ impl Client {
     }
 }
 
-fn prompt(input: &Bound<'_, PyAny>) -> PyResult<Prompt> {
+/// One input, checked.
+pub fn prompt(input: &Bound<'_, PyAny>) -> PyResult<Prompt> {
     if let Ok(string) = input.cast::<PyString>() {
         let text = text::to_string(string)?.map_err(|lone| lone_surrogate("input", lone.position))?;
         return Ok(Prompt::Text(text));
@@ -225,11 +223,15 @@ pub struct BatchOptions<'py> {
 impl BatchOptions<'_> {
     /// `api`: the job's, which may be particular about ids.
     fn custom_ids(&self, api: Option<&dyn BatchApi>) -> PyResult<Option<RowIds>> {
-        let Some(names) = &self.custom_ids else { return Ok(None) };
-        let read = |(i, name): (usize, &Bound<'_, PyString>)| {
-            to_text(name, &format!("batch_options[\"custom_ids\"][{i}]")).map(String::into_boxed_str)
-        };
-        let names = names.iter().enumerate().map(read).collect::<PyResult<_>>()?;
-        RowIds::custom(names, api).map(Some).map_err(to_py)
+        self.custom_ids.as_deref().map(|names| custom_ids(names, api)).transpose()
     }
+}
+
+/// `batch_options["custom_ids"]`, checked.
+pub fn custom_ids(names: &[Bound<'_, PyString>], api: Option<&dyn BatchApi>) -> PyResult<RowIds> {
+    let read = |(i, name): (usize, &Bound<'_, PyString>)| {
+        to_text(name, &format!("batch_options[\"custom_ids\"][{i}]")).map(String::into_boxed_str)
+    };
+    let names = names.iter().enumerate().map(read).collect::<PyResult<_>>()?;
+    RowIds::custom(names, api).map_err(to_py)
 }

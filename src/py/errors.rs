@@ -61,6 +61,7 @@ pub fn instance(py: Python<'_>, error: Error) -> PyResult<Bound<'_, PyAny>> {
                 BatchErrorKind::Other => "BatchError",
             }
         }
+        Error::Engine(_) => "EngineError",
         Error::Disk(_) => "LLMBackendError",
     };
     named(py, class)?.call((message,), Some(&fields))

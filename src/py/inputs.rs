@@ -6,7 +6,7 @@ use super::text::Text;
 use crate::batch::ids::RowIds;
 use crate::batch::immediate::Prompts;
 use crate::batch::plan::{Plan, Written};
-use crate::client::{Call, Client};
+use crate::client::Client;
 use crate::disk;
 use crate::generation::{Prompt, messages};
 use crate::providers::Form;
@@ -72,14 +72,22 @@ impl<'py> Inputs<'py> {
         py.detach(|| plan.finish()).map_err(to_py)
     }
 
-    /// Writes them to a file, to be answered one by one.
-    pub fn spool(mut self, py: Python<'py>, client: &Client, call: &Call) -> PyResult<Prompts> {
+    /// Writes them to a file, to be answered here. `check` gets each prompt and its index, and gives back what is to be
+    /// written.
+    pub fn spool(
+        mut self,
+        py: Python<'py>,
+        check: impl Fn(Prompt, u64) -> crate::Result<Prompt> + Sync,
+    ) -> PyResult<Prompts> {
         let mut prompts = Prompts::new().map_err(to_py)?;
         while let Some((first, chunk)) = self.next_chunk(py)? {
             py.detach(|| {
-                each(chunk, first, |input| match input {
-                    Ready::Text(text) => prompts.push(client, call, Prompt::Text(text.to_owned())),
-                    Ready::Messages(messages) => prompts.push(client, call, Prompt::Messages(messages)),
+                each(chunk, first, |input| {
+                    let prompt = match input {
+                        Ready::Text(text) => Prompt::Text(text.to_owned()),
+                        Ready::Messages(messages) => Prompt::Messages(messages),
+                    };
+                    prompts.push(&check(prompt, prompts.count)?)
                 })
             })?;
             py.check_signals()?;

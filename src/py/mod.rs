@@ -5,6 +5,7 @@ mod client;
 mod errors;
 mod inputs;
 mod json;
+mod local;
 mod reply;
 mod runtime;
 mod sandbox;
@@ -20,6 +21,8 @@ mod _core {
     use super::batch::{Batch, Results};
     #[pymodule_export]
     use super::client::{Client, provider_names, unknown_name};
+    #[pymodule_export]
+    use super::local::{LocalBatch, local_prompt};
     #[pymodule_export]
     use super::reply::{Reply, Usage};
     #[pymodule_export]

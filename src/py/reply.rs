@@ -1,8 +1,10 @@
 //! What comes back from a single call.
 
+use super::local::generation;
 use crate::generation::Generation;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use serde_json::json;
 
 /// What came back from a single call.
 #[pyclass(frozen, module = "llmbackend._core")]
@@ -12,6 +14,19 @@ pub struct Reply {
 
 #[pymethods]
 impl Reply {
+    /// The answer of a local engine. Its `raw` is what is given here.
+    #[new]
+    fn new(text: String, finish_reason: &str, usage: &Usage, model: &str) -> Self {
+        let raw = json!({
+            "text": text,
+            "finish_reason": finish_reason,
+            "usage": {"input_tokens": usage.0.input_tokens, "output_tokens": usage.0.output_tokens},
+            "model": model,
+        });
+        let generation = generation(text, finish_reason, usage, model);
+        Self { generation: Generation { raw: raw.to_string().into(), ..generation } }
+    }
+
     /// The text; with a schema, the JSON text of the value.
     #[getter]
     fn text(&self) -> &str {

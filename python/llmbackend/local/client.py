@@ -1,0 +1,178 @@
+"""The walk of a prompt, and of a batch of them, through any engine."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .._core import LocalBatch, Reply, Usage, local_prompt
+from ..errors import ConfigurationError, EngineError, LLMBackendError
+from . import ENGINES
+from .conversation import Template, encode, read
+from .engine import Request, take_options
+from .sampling import common
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from .._config import BatchOptions, GenerationConfig
+    from .._core import Results
+    from .conversation import Prompt, Text
+    from .engine import Engine
+    from .sampling import Sampling
+
+_TEMPLATE_OPTIONS = {"apply_chat_template": bool, "add_generation_prompt": bool}
+
+
+class LocalClient:
+    """An engine behind the interface of `_core.Client`. Threads may share it; they take turns.
+
+    Options, beside the engine's own: `apply_chat_template` (True: a prompt that is a text becomes a user's turn of the
+    model's chat template; the default is to do so only where a system text stands beside it), `add_generation_prompt`
+    (True: the template ends where the assistant's turn begins).
+    """
+
+    def __init__(self, provider: str, model: str, options: Mapping[str, Any]) -> None:
+        module = importlib.import_module(f"{__package__}.{ENGINES[provider]}")
+        taken = take_options(provider, options, {**module.Engine.options, **_TEMPLATE_OPTIONS})
+        self._provider, self._model = provider, model
+        self._wraps_text: bool | None = taken["apply_chat_template"]
+        adds_generation_prompt = taken["add_generation_prompt"] is not False
+        self._template = Template(bool(self._wraps_text), adds_generation_prompt)
+        self._engine: Engine = module.Engine(model, taken)
+        self._is_loaded = False
+        self._lock = threading.RLock()
+
+    def generate(self, input: object, config: GenerationConfig, schema: object) -> Reply:
+        """See `Client.generate`."""
+        self._refuse_schema(schema)
+        sampling = self._read(config, None)
+        line, stop = local_prompt(input, common(config.extra))
+        sampling = sampling._replace(stop=(*sampling.stop, *stop))
+        with self._loaded(sampling) as engine:
+            request = self._request(json.loads(line), sampling)
+            try:
+                ((_, answer),) = engine.generate({0: request}, sampling)
+            except Exception as error:
+                raise self._failure(error) from error
+            text = read(engine.tokenizer, request.tokens, answer, sampling.stop)
+        return Reply(text.text, text.finish_reason, _usage(request, text), self._model)
+
+    def submit(
+        self,
+        inputs: Iterable[Prompt],
+        config: GenerationConfig,
+        schema: object,
+        options: BatchOptions,
+        batch_id: str,
+    ) -> Results:
+        """Answers all inputs; see `Client.submit_batch`."""
+        self._refuse_schema(schema)
+        if options.native:
+            raise ConfigurationError(
+                f'batch_options["native"] is True, and {self._provider} runs here: it has no jobs; leave it out'
+            )
+        sampling = self._read(config, options.system)
+        batch = LocalBatch(inputs, common(config.extra), options.system, options.custom_ids, batch_id)
+        sampling = sampling._replace(stop=(*sampling.stop, *batch.stop))
+        first = 0
+        while lines := batch.next(self._engine.chunk):
+            with self._loaded(sampling):
+                self._answer(dict(enumerate(map(json.loads, lines), first)), sampling, batch)
+            first += len(lines)
+        return batch.results()
+
+    def open_batch(self, batch_id: str, schema: object) -> Any:
+        raise ConfigurationError(
+            f"batch {batch_id}: {self._provider} runs here and has no jobs that could be opened; its batches are done "
+            "when submit_batch returns"
+        )
+
+    def close(self) -> None:
+        """Gives the model's memory back; the next prompt loads it again."""
+        with self._lock:
+            if self._is_loaded:
+                self._is_loaded = False
+                self._engine.close()
+
+    def _refuse_schema(self, schema: object) -> None:
+        if schema is not None:
+            raise ConfigurationError(
+                f"{self._provider} runs here, and local engines take no schema; structured outputs need openai, "
+                "anthropic or gemini (or a server that speaks their wire format, by base_url)"
+            )
+
+    def _read(self, config: GenerationConfig, batch_system: str | None) -> Sampling:
+        has_system = batch_system or config.extra.get("system") or config.extra.get("system_instruction")
+        if has_system and self._wraps_text is False:
+            raise ConfigurationError(
+                "a system text needs the model's chat template, and apply_chat_template is False; put the text into the "
+                "prompt, or leave the option out"
+            )
+        return self._engine.read(config)
+
+    @contextmanager
+    def _loaded(self, sampling: Sampling) -> Iterator[Engine]:
+        """The engine, for one caller at a time, ready for `sampling`."""
+        with self._lock:
+            if not self._is_loaded:
+                try:
+                    self._engine.load()
+                except Exception as error:
+                    self._engine.close()
+                    raise self._failure(error) from error
+                self._is_loaded = True
+            self._engine.check(sampling)
+            yield self._engine
+
+    def _request(self, prompt: Prompt, sampling: Sampling) -> Request:
+        """A prompt's tokens, which the model must have room for, and for one more."""
+        engine = self._engine
+        tokens = encode(engine.tokenizer, prompt, self._template)
+        room = sampling.max_tokens if engine.context is None else engine.context - len(tokens)
+        if room < 1:
+            raise ConfigurationError(
+                f"the prompt has {len(tokens):,} tokens, and the model takes {engine.context:,} with the answer"
+            )
+        return Request(tokens, min(sampling.max_tokens, room))
+
+    def _answer(self, prompts: Mapping[int, Prompt], sampling: Sampling, batch: LocalBatch) -> None:
+        requests = {}
+        for index, prompt in prompts.items():
+            try:
+                requests[index] = self._request(prompt, sampling)
+            except Exception as error:
+                reason = error if isinstance(error, ConfigurationError) else self._failure(error)
+                batch.fail(index, type(reason)(f"inputs[{index}]: {reason}"))
+        self._generate(requests, sampling, batch)
+
+    def _generate(self, requests: dict[int, Request], sampling: Sampling, batch: LocalBatch) -> None:
+        """Records an outcome for each request. Where the engine fails, the half that is to blame is looked for."""
+        left = dict(requests)
+        try:
+            for index, answer in self._engine.generate(requests, sampling) if requests else ():
+                text = read(self._engine.tokenizer, requests[index].tokens, answer, sampling.stop)
+                batch.answer(index, text.text, text.finish_reason, _usage(requests[index], text), self._model)
+                del left[index]
+        except LLMBackendError:
+            raise  # not the engine's: the disk
+        except Exception as error:
+            if len(left) == 1:
+                (index,) = left
+                batch.fail(index, self._failure(error))
+                return
+            rest = list(left.items())
+            for part in (rest[: len(rest) // 2], rest[len(rest) // 2 :]):
+                self._generate(dict(part), sampling, batch)
+
+    def _failure(self, error: Exception) -> LLMBackendError:
+        if isinstance(error, LLMBackendError):
+            return error
+        return EngineError(f"{self._provider} failed on model '{self._model}': {type(error).__name__}: {error}")
+
+
+def _usage(request: Request, text: Text) -> Usage:
+    return Usage(input_tokens=len(request.tokens), output_tokens=text.output_tokens)

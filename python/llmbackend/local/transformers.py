@@ -1,0 +1,228 @@
+"""Hugging Face Transformers: a text-generation pipeline's model and tokenizer, batches padded on the left."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+from .. import errors
+from . import engine
+from .sampling import refuse_unknown, resolved, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .._config import GenerationConfig
+    from .sampling import Sampling
+
+_OPTIONS = {"pipeline_kwargs": dict, "model_kwargs": dict, "tokenizer": object}
+# The engine's own words for what a config holds.
+_NAMES = {"max_new_tokens": "max_tokens"}
+# What narrows the choice of a token, and with which class of the library. Beside temperature and top_p.
+_WARPERS = {
+    "top_k": "TopKLogitsWarper",
+    "min_p": "MinPLogitsWarper",
+    "typical_p": "TypicalLogitsWarper",
+    "epsilon_cutoff": "EpsilonLogitsWarper",
+    "eta_cutoff": "EtaLogitsWarper",
+    "top_h": "TopHLogitsWarper",
+}
+# Parameters of `transformers.pipeline`.
+_PIPELINE = {
+    "config", "feature_extractor", "image_processor", "processor", "framework", "revision", "use_fast", "token", "device",
+    "device_map", "dtype", "trust_remote_code", "pipeline_class",
+}  # fmt: skip
+# Arguments of `generate` that are no fields of its config.
+_ARGUMENTS = {"logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model", "synced_gpus"}
+_BATCH_SIZE = 32
+
+
+class Engine:
+    """See `engine.Engine`.
+
+    Options: `pipeline_kwargs` (for `transformers.pipeline`; also `batch_size`, 32, and defaults for `config.extra`),
+    `model_kwargs`, `tokenizer` (an instance or an id).
+    """
+
+    options = _OPTIONS
+    chunk = 512
+
+    def __init__(self, model: str, options: Mapping[str, Any]) -> None:
+        engine.require("transformers", "transformers", "torch")
+        self._model_id = model
+        self._pipeline_kwargs: dict[str, Any] = dict(options["pipeline_kwargs"] or {})
+        self._tokenizer_id = options["tokenizer"]
+        inner = self._pipeline_kwargs.pop("model_kwargs", None) or {}
+        outer = options["model_kwargs"] or {}
+        for key in inner.keys() & outer.keys():
+            if inner[key] != outer[key]:
+                raise errors.ConfigurationError(
+                    f'model_kwargs["{key}"] and pipeline_kwargs["model_kwargs"]["{key}"] differ; give one of them'
+                )
+        self._model_kwargs = {**inner, **outer}
+        for key, value in (("model", model), ("tokenizer", self._tokenizer_id), ("task", "text-generation")):
+            given = self._pipeline_kwargs.pop(key, None)
+            if key == "tokenizer" and value is None:
+                self._tokenizer_id = given
+            elif given not in (None, value):
+                raise errors.ConfigurationError(f'pipeline_kwargs["{key}"] is {given!r}, and {key} is {value!r}')
+        if "torch_dtype" in self._pipeline_kwargs:  # the old name, which the library still takes, with a complaint
+            self._pipeline_kwargs.setdefault("dtype", self._pipeline_kwargs.pop("torch_dtype"))
+        # What is not about the pipeline is about its generation; the library mixes them in the same way.
+        self._defaults = {key: value for key, value in self._pipeline_kwargs.items() if key not in _PIPELINE}
+        for key in self._defaults:
+            del self._pipeline_kwargs[key]
+        self._model: Any = None
+
+    def read(self, config: GenerationConfig) -> Sampling:
+        config, extra = whole(config, _NAMES, self._defaults)
+        do_sample = extra.pop("do_sample", None)
+        if do_sample and config.temperature is None:
+            config.temperature = 1.0
+        asked = resolved(config, {"batch_size": _BATCH_SIZE, **extra})
+        if do_sample is not None and do_sample == asked.is_greedy:
+            raise errors.ConfigurationError(
+                f'config.extra["do_sample"] is {do_sample!r}, and temperature is {asked.temperature}; drop one of them'
+            )
+        for name in ("batch_size", "num_beams", "num_return_sequences"):
+            _check_count(name, asked.extra.get(name, 1))
+        if asked.extra.get("num_return_sequences", 1) > 1:
+            raise errors.ConfigurationError(
+                'config.extra["num_return_sequences"] asks for several answers; a prompt has one: give it several times'
+            )
+        if asked.extra.get("num_beams", 1) > 1 and not asked.is_greedy:
+            raise errors.ConfigurationError('config.extra["num_beams"] is for greedy generation; drop the temperature')
+        stop = asked.extra.pop("stop_strings", None) or ()
+        return asked._replace(stop=(stop,) if isinstance(stop, str) else tuple(stop))
+
+    def load(self) -> None:
+        library = engine.import_engine("transformers", "transformers")
+        pipeline = library.pipeline(
+            "text-generation",
+            model=engine.model_path("transformers", self._model_id),
+            tokenizer=self._tokenizer_id,
+            model_kwargs=self._model_kwargs,
+            **self._pipeline_kwargs,
+        )
+        self._library, self._model, self.tokenizer = library, pipeline.model, pipeline.tokenizer
+        self._fields = set(library.GenerationConfig().to_dict()) | {"stop_strings"}
+        self.context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+
+    def close(self) -> None:
+        import torch
+
+        self._model = self.tokenizer = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def check(self, sampling: Sampling) -> None:
+        refuse_unknown("transformers", sampling.extra, self._fields | _ARGUMENTS | {"batch_size"})
+        try:
+            self._generation_config(sampling, 1).validate(strict=True)
+            if not sampling.is_greedy:
+                self._warpers(sampling)
+        except ValueError as error:
+            raise errors.ConfigurationError(f"transformers refuses the config: {error}") from error
+
+    def generate(
+        self, requests: Mapping[int, engine.Request], sampling: Sampling
+    ) -> Iterator[tuple[int, engine.Answer]]:
+        # Prompts of about the same length together: less padding.
+        order = sorted(requests, key=lambda index: (requests[index].max_tokens, len(requests[index].tokens)))
+        while order:
+            most = requests[order[0]].max_tokens
+            size = sampling.extra["batch_size"]
+            part = [index for index in order[:size] if requests[index].max_tokens == most]
+            order = order[len(part) :]
+            yield from zip(part, self._batch([requests[index].tokens for index in part], most, sampling), strict=True)
+
+    def _batch(self, prompts: list[list[int]], max_tokens: int, sampling: Sampling) -> Iterator[engine.Answer]:
+        import torch
+
+        width = max(map(len, prompts))
+        pad = self._pad()
+        ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        arguments = {key: value for key, value in sampling.extra.items() if key in _ARGUMENTS}
+        if not sampling.is_greedy:
+            processors = list(arguments.get("logits_processor") or ())
+            processors.append(self._sampler(sampling, len(prompts)))
+            arguments["logits_processor"] = self._library.LogitsProcessorList(processors)
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids=ids.to(self._model.device),
+                attention_mask=mask.to(self._model.device),
+                generation_config=self._generation_config(sampling, max_tokens),
+                tokenizer=self.tokenizer,
+                **arguments,
+            )
+        ends = self._ends(sampling)
+        for row in output[:, width:].tolist():
+            end = next((i for i, token in enumerate(row) if token in ends), None)
+            yield engine.Answer(row, "length") if end is None else engine.Answer(row[: end + 1], "stop")
+
+    def _generation_config(self, sampling: Sampling, max_tokens: int) -> Any:
+        own = {key: sampling.extra[key] for key in sampling.extra if key in self._fields and key not in _WARPERS}
+        # Sampling is ours (see _sampler): to the library every call is greedy, and the model's defaults for sampling,
+        # which it would complain of, are not asked for.
+        config = self._library.GenerationConfig(max_new_tokens=max_tokens, do_sample=False, pad_token_id=self._pad())
+        config.update(temperature=1.0, top_p=1.0, top_k=50, stop_strings=list(sampling.stop) or None)
+        config.update(**own)
+        return config
+
+    def _pad(self) -> int:
+        tokenizer = self.tokenizer
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        return 0 if pad is None else int(pad)
+
+    def _ends(self, sampling: Sampling) -> set[int]:
+        ends = sampling.extra.get("eos_token_id", self._model.generation_config.eos_token_id)
+        if ends is None:
+            return set()
+        return {ends} if isinstance(ends, int) else set(ends)
+
+    def _warpers(self, sampling: Sampling) -> list[Any]:
+        library = self._library
+        warpers = [library.TemperatureLogitsWarper(sampling.temperature)]
+        for name, kind in _WARPERS.items():
+            value = sampling.extra.get(name)
+            if value and not (name in ("typical_p", "top_h") and value >= 1):
+                warpers.append(getattr(library, kind)(value))
+        if sampling.top_p < 1:
+            warpers.append(library.TopPLogitsWarper(sampling.top_p))
+        return warpers
+
+    def _sampler(self, sampling: Sampling, rows: int) -> Any:
+        """A processor that leaves the drawn token as the likeliest one.
+
+        The library draws from torch's global generator, so that a text depends on its batch and a seed changes the
+        caller's state. The maximum of logits plus Gumbel noise is a draw from their softmax: with a generator for each
+        row the text depends on prompt and seed alone.
+        """
+        import torch
+
+        warpers = self._warpers(sampling)
+        generators: list[Any] = []
+
+        def draw(ids: Any, scores: Any) -> Any:
+            if not generators:
+                for _ in range(1 if sampling.seed is None else rows):
+                    generators.append(torch.Generator(scores.device).manual_seed(sampling.new_seed()))
+            for warper in warpers:
+                scores = warper(ids, scores)
+            noise = torch.empty_like(scores, dtype=torch.float32)
+            for part, generator in zip(noise.chunk(len(generators)), generators, strict=True):
+                part.exponential_(generator=generator)
+            return torch.log_softmax(scores.float(), -1) - noise.log()
+
+        class Sampler(self._library.LogitsProcessor):  # type: ignore[misc]
+            def __call__(self, input_ids: Any, scores: Any) -> Any:
+                return draw(input_ids, scores)
+
+        return Sampler()
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise errors.ConfigurationError(f'config.extra["{name}"] is {value!r}; give an int of 1 or more')

@@ -1,0 +1,163 @@
+"""vLLM, in-process: a whole chunk of prompts in one `generate` call, which batches them itself."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._core import unknown_name
+from ..errors import ConfigurationError
+from . import engine
+from .sampling import resolved, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .._config import GenerationConfig
+    from .sampling import Sampling
+
+_OPTIONS = {"llm_kwargs": dict, "lora_path": str, "lora_name": str}
+_LORA = ("lora_path", "lora_name")
+# The values that vLLM takes for the largest rank of an adapter.
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class Engine:
+    """See `engine.Engine`.
+
+    Options: `llm_kwargs` (for `vllm.LLM`), `lora_path` (the folder of an adapter for every prompt; `config.extra` may
+    name another) and `lora_name`.
+    """
+
+    options = _OPTIONS
+    chunk = 1024
+
+    def __init__(self, model: str, options: Mapping[str, Any]) -> None:
+        engine.require("vllm", "vllm")
+        self._model_id = model
+        self._llm_kwargs = dict(options["llm_kwargs"] or {})
+        if self._llm_kwargs.pop("model", model) != model:
+            raise ConfigurationError('llm_kwargs["model"] is another model than the client\'s; leave it out')
+        self._lora = {name: options[name] for name in _LORA if options[name] is not None}
+        if "lora_name" in self._lora and "lora_path" not in self._lora:
+            raise ConfigurationError("option lora_name names an adapter, and lora_path, which says where it is, is missing")
+        # The engine caches adapters by id and never looks at the path again: an id for each path, for good.
+        self._lora_ids: dict[str, int] = {}
+        self._llm: Any = None
+
+    def read(self, config: GenerationConfig) -> Sampling:
+        config, extra = whole(config, {})
+        lora = {name: extra.pop(name) for name in _LORA if extra.get(name) is not None} or self._lora
+        if "lora_path" in lora:
+            extra["lora"] = self._adapter(lora["lora_path"], lora.get("lora_name"))
+        elif lora:
+            raise ConfigurationError('config.extra["lora_name"] is given, and "lora_path" beside it is missing')
+        return resolved(config, extra)
+
+    def _adapter(self, path: object, name: object) -> tuple[str, str, int]:
+        """An adapter's name, path and rank. A path that the engine finds out to be wrong wedges it."""
+        if not isinstance(path, (str, os.PathLike)) or not isinstance(name, (str, type(None))):
+            raise ConfigurationError("lora_path and lora_name are each a str")
+        folder = Path(path).expanduser().resolve()
+        try:
+            rank = json.loads((folder / "adapter_config.json").read_bytes())["r"]
+        except OSError as error:
+            raise ConfigurationError(
+                f"lora_path is '{path}', and adapter_config.json cannot be read there ({error.strerror}); give the "
+                "folder of a PEFT adapter"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(f"lora_path is '{path}', whose adapter_config.json names no rank 'r'") from error
+        if not any(folder.glob("adapter_model.*")):
+            raise ConfigurationError(f"lora_path is '{path}', and no adapter_model.safetensors is there")
+        return name or folder.name, str(folder), int(rank)
+
+    def load(self) -> None:
+        # A second process for the engine would import the caller's script again, and die if that has no main guard.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        library = engine.import_engine("vllm", "vllm")
+        kwargs = dict(self._llm_kwargs)
+        if self._lora:
+            rank = self._adapter(self._lora["lora_path"], None)[2]
+            kwargs.setdefault("enable_lora", True)
+            kwargs.setdefault("max_lora_rank", next((most for most in _RANKS if rank <= most), rank))
+        with engine.random_state_kept():
+            self._llm = library.LLM(model=engine.model_path("vllm", self._model_id), **kwargs)
+        self._library, self.tokenizer = library, self._llm.get_tokenizer()
+        self.context = self._llm.llm_engine.model_config.max_model_len
+
+    def close(self) -> None:
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+        self._llm = self.tokenizer = None
+        gc.collect()
+
+    def check(self, sampling: Sampling) -> None:
+        self._params(sampling, sampling.max_tokens)
+        lora = sampling.extra.get("lora")
+        if lora is None:
+            return
+        config = self._llm.llm_engine.vllm_config.lora_config
+        if config is None:
+            raise ConfigurationError(
+                'lora_path is given in config.extra, and the engine was loaded without adapters; make the client with '
+                'lora_path, or with llm_kwargs={"enable_lora": True}'
+            )
+        if lora[2] > config.max_lora_rank:
+            raise ConfigurationError(
+                f"the adapter in {lora[1]} has rank {lora[2]}, and the engine takes {config.max_lora_rank}; make the "
+                f'client with llm_kwargs={{"max_lora_rank": {lora[2]}}}'
+            )
+
+    def _params(self, sampling: Sampling, max_tokens: int) -> Any:
+        own = {key: value for key, value in sampling.extra.items() if key != "lora"}
+        if own.get("n", 1) != 1:
+            raise ConfigurationError(f'config.extra["n"] is {own["n"]!r}; a prompt has one answer: give it several times')
+        known = self._library.SamplingParams.__struct_fields__
+        for key in own:
+            if key not in known or key.startswith("_"):
+                public = [name for name in known if not name.startswith("_")]
+                raise ConfigurationError(unknown_name("entry of config.extra for provider 'vllm':", key, public))
+        try:
+            return self._library.SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=max_tokens,
+                seed=sampling.seed,
+                stop=list(sampling.stop) or None,
+                **own,
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigurationError(f"vllm refuses the config: {error}") from error
+
+    def generate(
+        self, requests: Mapping[int, engine.Request], sampling: Sampling
+    ) -> Iterator[tuple[int, engine.Answer]]:
+        library = self._library
+        try:
+            outputs = self._llm.generate(
+                [library.TokensPrompt(prompt_token_ids=request.tokens) for request in requests.values()],
+                [self._params(sampling, request.max_tokens) for request in requests.values()],
+                use_tqdm=False,
+                lora_request=self._lora_request(sampling),
+            )
+        except BaseException:
+            # What is still queued would be answered, or would hang, with the next call.
+            core = self._llm.llm_engine
+            core.abort_request(list(core.output_processor.request_states), internal=True)
+            raise
+        for index, output in zip(requests, outputs, strict=True):
+            answer = output.outputs[0]
+            finish = "length" if answer.finish_reason == "length" else "stop"
+            yield index, engine.Answer(list(answer.token_ids), finish, answer.text)
+
+    def _lora_request(self, sampling: Sampling) -> Any:
+        if "lora" not in sampling.extra:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        name, path, _rank = sampling.extra["lora"]
+        return LoRARequest(name, self._lora_ids.setdefault(path, len(self._lora_ids) + 1), path)
