@@ -16,7 +16,7 @@ from .engine import Request, take_options
 from .sampling import common
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .._config import BatchOptions, GenerationConfig
     from .._core import Results
@@ -109,8 +109,8 @@ class LocalClient:
         has_system = batch_system or config.extra.get("system") or config.extra.get("system_instruction")
         if has_system and self._wraps_text is False:
             raise ConfigurationError(
-                "a system text needs the model's chat template, and apply_chat_template is False; put the text into the "
-                "prompt, or leave the option out"
+                "a system text needs the model's chat template, and apply_chat_template is False; put the text into "
+                "the prompt, or leave the option out"
             )
         return self._engine.read(config)
 

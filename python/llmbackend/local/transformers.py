@@ -28,10 +28,10 @@ _WARPERS = {
     "top_h": "TopHLogitsWarper",
 }
 # Parameters of `transformers.pipeline`.
-_PIPELINE = {
-    "config", "feature_extractor", "image_processor", "processor", "framework", "revision", "use_fast", "token", "device",
-    "device_map", "dtype", "trust_remote_code", "pipeline_class",
-}  # fmt: skip
+_PIPELINE = (
+    *("config", "feature_extractor", "image_processor", "processor", "framework", "revision", "use_fast", "token"),
+    *("device", "device_map", "dtype", "trust_remote_code", "pipeline_class"),
+)
 # Arguments of `generate` that are no fields of its config.
 _ARGUMENTS = {"logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model", "synced_gpus"}
 _BATCH_SIZE = 32
@@ -105,7 +105,7 @@ class Engine:
             **self._pipeline_kwargs,
         )
         self._library, self._model, self.tokenizer = library, pipeline.model, pipeline.tokenizer
-        self._fields = set(library.GenerationConfig().to_dict()) | {"stop_strings"}
+        self._fields = {name for name in library.GenerationConfig().to_dict() if name[0] != "_"} | {"stop_strings"}
         self.context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
 
     def close(self) -> None:
@@ -216,11 +216,8 @@ class Engine:
                 part.exponential_(generator=generator)
             return torch.log_softmax(scores.float(), -1) - noise.log()
 
-        class Sampler(self._library.LogitsProcessor):  # type: ignore[misc]
-            def __call__(self, input_ids: Any, scores: Any) -> Any:
-                return draw(input_ids, scores)
-
-        return Sampler()
+        kind = type("Sampler", (self._library.LogitsProcessor,), {"__call__": lambda _, *given: draw(*given)})
+        return kind()
 
 
 def _check_count(name: str, value: object) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._core import unknown_name
 from ..errors import ConfigurationError
 from . import engine
-from .sampling import resolved, whole
+from .sampling import refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _OPTIONS = {"llm_kwargs": dict, "lora_path": str, "lora_name": str}
 _LORA = ("lora_path", "lora_name")
+# Parameters that change how it makes text of tokens; without them all engines make it in the same way.
+_OWN_TEXT = ("include_stop_str_in_output", "skip_special_tokens", "spaces_between_special_tokens")
 # The values that vLLM takes for the largest rank of an adapter.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -43,7 +45,7 @@ class Engine:
             raise ConfigurationError('llm_kwargs["model"] is another model than the client\'s; leave it out')
         self._lora = {name: options[name] for name in _LORA if options[name] is not None}
         if "lora_name" in self._lora and "lora_path" not in self._lora:
-            raise ConfigurationError("option lora_name names an adapter, and lora_path, which says where it is, is missing")
+            raise ConfigurationError("option lora_name is given, and lora_path beside it is missing")
         # The engine caches adapters by id and never looks at the path again: an id for each path, for good.
         self._lora_ids: dict[str, int] = {}
         self._llm: Any = None
@@ -103,7 +105,7 @@ class Engine:
         config = self._llm.llm_engine.vllm_config.lora_config
         if config is None:
             raise ConfigurationError(
-                'lora_path is given in config.extra, and the engine was loaded without adapters; make the client with '
+                "lora_path is given in config.extra, and the engine was loaded without adapters; make the client with "
                 'lora_path, or with llm_kwargs={"enable_lora": True}'
             )
         if lora[2] > config.max_lora_rank:
@@ -115,12 +117,9 @@ class Engine:
     def _params(self, sampling: Sampling, max_tokens: int) -> Any:
         own = {key: value for key, value in sampling.extra.items() if key != "lora"}
         if own.get("n", 1) != 1:
-            raise ConfigurationError(f'config.extra["n"] is {own["n"]!r}; a prompt has one answer: give it several times')
-        known = self._library.SamplingParams.__struct_fields__
-        for key in own:
-            if key not in known or key.startswith("_"):
-                public = [name for name in known if not name.startswith("_")]
-                raise ConfigurationError(unknown_name("entry of config.extra for provider 'vllm':", key, public))
+            raise ConfigurationError(f'config.extra["n"] is {own["n"]!r}; a prompt has one answer, so give it n times')
+        known = inspect.signature(self._library.SamplingParams).parameters
+        refuse_unknown("vllm", own, [name for name in known if not name.startswith("_")])
         try:
             return self._library.SamplingParams(
                 temperature=sampling.temperature,
@@ -130,7 +129,7 @@ class Engine:
                 stop=list(sampling.stop) or None,
                 **own,
             )
-        except (TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # its own class for wrong values is no ValueError in every version
             raise ConfigurationError(f"vllm refuses the config: {error}") from error
 
     def generate(
@@ -149,10 +148,11 @@ class Engine:
             core = self._llm.llm_engine
             core.abort_request(list(core.output_processor.request_states), internal=True)
             raise
+        keeps_text = any(key in sampling.extra for key in _OWN_TEXT)
         for index, output in zip(requests, outputs, strict=True):
             answer = output.outputs[0]
             finish = "length" if answer.finish_reason == "length" else "stop"
-            yield index, engine.Answer(list(answer.token_ids), finish, answer.text)
+            yield index, engine.Answer(list(answer.token_ids), finish, answer.text if keeps_text else None)
 
     def _lora_request(self, sampling: Sampling) -> Any:
         if "lora" not in sampling.extra:
