@@ -10,6 +10,7 @@ Needs numpy, safetensors and tokenizers.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,7 @@ def make_scripted(
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     # which the head sends to the token that comes next.
     head = np.zeros((VOCABULARY, HIDDEN))
-    for token, following in zip(chain, chain[1:], strict=False):
+    for token, following in itertools.pairwise(chain):
         head[following] = 1.5 * embeddings[token]
     weights["model.embed_tokens.weight"] = embeddings.astype(np.float32)
     weights["lm_head.weight"] = head.astype(np.float32)
@@ -94,8 +95,9 @@ def make_scripted(
 def make_lora(
     folder: str | Path, base: str | Path, *, seed: int = 1, rank: int = 4, targets: Sequence[str] = ("q_proj", "v_proj")
 ) -> Path:
-    """A LoRA adapter in PEFT's layout for a checkpoint of this file, at the path `base`; of random weights, strong enough
-    that `make_random`'s answers change. Returns the folder.
+    """A LoRA adapter in PEFT's layout for the checkpoint of this file at the path `base`. Returns the folder.
+
+    Its weights are random, and large enough to change the answers of `make_random`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,11 +182,11 @@ def _shapes() -> Iterator[tuple[str, Shape]]:
 
 def _random_weights(seed: int, *, scale: float) -> dict[str, Array]:
     random = np.random.default_rng(seed)
-    return {
-        # The norms' vectors stay neutral.
-        name: np.ones(shape, np.float32) if len(shape) == 1 else (scale * random.standard_normal(shape)).astype(np.float32)
-        for name, shape in _shapes()
-    }
+    weights = {name: (scale * random.standard_normal(shape)).astype(np.float32) for name, shape in _shapes()}
+    for name in weights:
+        if "norm" in name:
+            weights[name][:] = 1
+    return weights
 
 
 def _write(folder: Path, weights: dict[str, Array], *, pad_token: bool) -> Path:

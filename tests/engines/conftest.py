@@ -24,7 +24,7 @@ os.environ |= {
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-import tiny_models  # noqa: E402
+import tiny_models
 
 ENGINES = "torch|transformers|accelerate|vllm|mlx|mlx_lm"
 

@@ -30,7 +30,8 @@ def greedy(folder: str | Path, prompt: str, count: int = 40) -> str:
 
 def chat(folder: str, *turns: tuple[str, str]) -> str:
     messages = [{"role": role, "content": content} for role, content in turns]
-    text = AutoTokenizer.from_pretrained(folder).apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert isinstance(text, str)
     return text
 
