@@ -8,10 +8,10 @@ PY := .venv/bin/python
 SETUP := @sh scripts/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format stubs
+.PHONY: help demo test test-engines lint format stubs
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## a batch of thousands of prompts, from text to typed values, against the built-in sandbox
 	$(SETUP) build
@@ -21,6 +21,10 @@ test: ## the Rust tests (the core alone, without Python), then pytest
 	$(SETUP) tools build
 	cargo test --locked --quiet
 	$(PY) -m pytest $(ARGS)
+
+test-engines: ## real local engines on tiny models, and our client against real servers; installs the engines (5 GB) into .venv-engines
+	$(SETUP) build engines
+	.venv-engines/bin/python -m pytest tests/engines $(ARGS)
 
 lint: ## formatting, clippy, ruff, mypy, and whether the type stubs are fresh
 	$(SETUP) tools build

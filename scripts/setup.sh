@@ -3,6 +3,7 @@
 #   sh scripts/setup.sh tools          .venv with all of tests/requirements.txt
 #   sh scripts/setup.sh build          .venv with what a build needs, and the extension built into python/llmbackend
 #   sh scripts/setup.sh tools build    both
+#   sh scripts/setup.sh build engines  besides, .venv-engines with all of tests/engines/requirements.lock
 # Says what is missing, and where to get it, if the machine lacks Python, venv, Cargo or a C compiler.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,6 +13,10 @@ REQUIREMENTS=tests/requirements.txt
 # What the demo needs; the versions are those of $REQUIREMENTS.
 BUILD_TOOLS="maturin pydantic tqdm"
 CARGO_AT_LEAST=1.85
+ENGINES=.venv-engines
+LOCK=tests/engines/requirements.lock
+# Installs the lock in half a minute; pip takes minutes.
+UV=uv==0.13.9
 
 say() { printf '%s\n' "==> $*" >&2; }
 die() { echo >&2; printf '%s\n' "$@" >&2; exit 1; }
@@ -85,6 +90,36 @@ build() {
     mv "$VENV/.building" "$VENV/.built"
 }
 
+# What .venv-engines is made of: .venv's Python, whose extension it shares, and the lock.
+describe_engines() {
+    "$VENV/bin/python" -VV
+    pwd
+    cat "$LOCK"
+}
+
+check_engines() {
+    [ "$(uname -sm)" = "Linux x86_64" ] || die "The versions in $LOCK are those of Linux on x86_64; this is $(uname -sm)."
+    "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "The versions in $LOCK need Python 3.11 or newer; $VENV has $("$VENV/bin/python" --version 2>&1)." \
+            "Make it anew with another: rm -r $VENV; make PYTHON=/path/to/python3 ..."
+}
+
+engines() {
+    stamp=$ENGINES/.installed
+    if describe_engines | cmp -s - "$stamp"; then return; fi
+    check_engines
+    say "installing Transformers, vLLM and MLX into $ENGINES (5 GB, a minute or a few)"
+    "$VENV/bin/python" -m venv --clear "$ENGINES"
+    pip="$ENGINES/bin/python -m pip install --quiet --disable-pip-version-check"
+    # uv reads no pip.conf: where only a mirror named there can be reached, pip does it.
+    { $pip "$UV" && "$ENGINES/bin/uv" pip install --quiet --python "$ENGINES/bin/python" --no-deps -r "$LOCK"; } ||
+        { say "uv could not; trying pip" && $pip --no-deps -r "$LOCK"; } ||
+        die "The engines could not be installed; the reason stands above."
+    # The extension is there, built by and for the same Python.
+    echo "$PWD/python" >"$("$ENGINES/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/llmbackend.pth"
+    describe_engines >"$stamp"
+}
+
 # What is missing is said before anything is installed.
 case " $* " in *" build "*) check_cargo ;; esac
 for step in "$@"; do
@@ -98,6 +133,10 @@ for step in "$@"; do
         make_venv
         install build -c "$REQUIREMENTS" $BUILD_TOOLS
         build
+        ;;
+    engines)
+        make_venv
+        engines
         ;;
     *) die "setup.sh: unknown step $step" ;;
     esac

@@ -9,6 +9,9 @@ import pytest
 
 import llmbackend
 
+# These need engines of gigabytes, in an environment of their own: `make test-engines`.
+collect_ignore = ["engines"]
+
 
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
