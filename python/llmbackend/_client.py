@@ -30,15 +30,21 @@ class Client:
     """A provider and a model, to be asked many times. Threads may share one; a forked child may go on with it.
 
     Args:
-        provider: "openai", "anthropic" or "gemini".
-        model: The model's name at the provider.
-        options: `api_key`, `base_url` (both also from the provider's environment variables), `timeout` (seconds of
+        provider: "openai", "anthropic" or "gemini"; or an engine on this machine: "transformers", "vllm" or "mlx".
+        model: The model's name at the provider. For an engine a repository of the Hugging Face hub, or a folder.
+        options: Of a remote provider: `api_key`, `base_url` (both also from the provider's environment variables), `timeout` (seconds of
             silence before a request counts as lost; 600), `max_retries` (2), `headers` (dict, added to every request),
             and the provider's own: `organization` and `project` for OpenAI, `auth_token` and `anthropic_version` for
-            Anthropic, `api_version` for Gemini.
+            Anthropic, `api_version` for Gemini. Of an engine: `apply_chat_template` (True: each prompt is a user's turn
+            of the model's chat template; the default is to use it only where a system text or a conversation needs it),
+            `add_generation_prompt` (True), and its own: `pipeline_kwargs`, `model_kwargs` and `tokenizer` for
+            Transformers, `llm_kwargs`, `lora_path` and `lora_name` for vLLM, `load_kwargs` for MLX.
+
+    An engine loads its model with the first prompt, and gives the memory back on `close()`, or after `with client:`.
 
     Raises:
         ConfigurationError: An unknown provider or option, a value of the wrong type, or no key.
+        MissingDependencyError: The engine is not installed; the message names the extra.
     """
 
     def __init__(self, provider: str, model: str, **options: Any) -> None:
@@ -184,7 +190,8 @@ def get_response(
     provider: str, model: str, input: Prompt, config: Config = None, schema: Schema = None, **provider_options: Any
 ) -> Any:
     """One answer, without a client: see `Client.get_response`."""
-    return _opened(provider, model, provider_options).get_response(input, config, schema)
+    with _opened(provider, model, provider_options) as client:
+        return client.get_response(input, config, schema)
 
 
 def create_batch(
@@ -197,7 +204,8 @@ def create_batch(
     **provider_options: Any,
 ) -> Batch:
     """A batch, without a client: see `Client.submit_batch`."""
-    return _opened(provider, model, provider_options).submit_batch(inputs, config, schema, batch_options)
+    with _opened(provider, model, provider_options) as client:
+        return client.submit_batch(inputs, config, schema, batch_options)
 
 
 def get_batch(batch_id: str, provider: str, model: str, schema: Schema = None, **provider_options: Any) -> Batch:
