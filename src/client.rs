@@ -202,7 +202,9 @@ impl Call {
     /// Holds an answer against the schema.
     pub fn check(&self, generation: &mut Generation, reading: &Reading) -> Result<()> {
         match (&self.schema, &reading.schema) {
-            (Some(schema), Some(reading)) => schema.check(generation, reading),
+            (Some(schema), Some(reading)) => schema
+                .check(generation, reading)
+                .map_err(|error| error.came_with(Some(generation.finish_reason.clone()), generation.usage)),
             _ => Ok(()),
         }
     }

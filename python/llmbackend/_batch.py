@@ -39,8 +39,8 @@ class BatchItem:
         value: The answer: the text, or with a schema the validated value; None where there is none.
         text: What the model said, if anything.
         error: Why there is no value; None where there is one.
-        usage: Token counts, where the provider tells.
-        finish_reason: As in `Response`; None where there is no answer.
+        usage: Token counts, where the provider tells; also of an answer that is of no use, which it charges for.
+        finish_reason: As in `Response`; None where no answer came.
     """
 
     __slots__ = ("custom_id", "error", "finish_reason", "index", "status", "text", "usage", "value")
@@ -233,6 +233,7 @@ class Batch:
                     try:
                         value = self._schema.read(value)
                     except InvalidOutputError as invalid:
+                        invalid.finish_reason, invalid.usage = finish_reason, usage
                         status, value, error = "invalid", None, invalid
                 yield BatchItem(index, results.custom_id(index), status, value, text, error, usage, finish_reason)
                 index += 1

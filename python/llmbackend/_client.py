@@ -91,6 +91,7 @@ class Client:
         try:
             return Response(self.provider, reply, reply.text if shape is None else shape.read(reply.text))
         except InvalidOutputError as error:
+            error.finish_reason, error.usage = reply.finish_reason, reply.usage
             error.response = reply.raw.decode("utf-8", "replace")
             raise
 

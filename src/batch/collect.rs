@@ -4,7 +4,7 @@ use super::ids::RowIds;
 use super::order::{Found, FoundId, Order};
 use crate::client::{Call, Client};
 use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result};
-use crate::generation::{FinishReason, Generation};
+use crate::generation::{FinishReason, Generation, Usage};
 use crate::providers::{Job, Reading, RowOutcome, State};
 use crate::{json, jsonl};
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,33 @@ impl Status {
 pub struct Outcome {
     pub status: Status,
     pub result: Result<Generation>,
+}
+
+/// What came back, also in an answer that is of no use.
+impl Outcome {
+    pub fn text(&self) -> Option<&str> {
+        match &self.result {
+            Ok(generation) => Some(&generation.text),
+            Err(Error::Output(error)) => error.text.as_deref(),
+            Err(_) => None,
+        }
+    }
+
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        match &self.result {
+            Ok(generation) => Some(&generation.finish_reason),
+            Err(Error::Output(error)) => error.finish_reason.as_ref(),
+            Err(_) => None,
+        }
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.result {
+            Ok(generation) => generation.usage,
+            Err(Error::Output(error)) => error.usage,
+            Err(_) => None,
+        }
+    }
 }
 
 /// The results of one batch, readable in the order of its inputs, any number of times.

@@ -10,7 +10,6 @@ use crate::batch::run::Step;
 use crate::batch::submit::NotCreated;
 use crate::batch::{collect, run::Batch as CoreBatch, submit};
 use crate::client::{Call, Client};
-use crate::error::Error;
 use crate::providers::{Job, JobOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -206,7 +205,7 @@ impl Results {
             let (mut buffer, mut outcomes, mut size) = (Vec::new(), Vec::new(), 0);
             for index in start..end {
                 let outcome = self.core.outcome(index, &mut buffer)?;
-                size += outcome.result.as_ref().map_or(0, |generation| generation.text.len());
+                size += outcome.text().map_or(0, str::len);
                 outcomes.push(outcome);
                 if size > MOST_TEXT {
                     break;
@@ -223,18 +222,8 @@ impl Results {
 }
 
 fn to_tuple(py: Python<'_>, outcome: collect::Outcome) -> PyResult<Bound<'_, PyTuple>> {
-    let status = outcome.status.name();
-    match outcome.result {
-        Ok(generation) => {
-            let usage = generation.usage.map(Usage);
-            (status, generation.text, py.None(), usage, generation.finish_reason.name()).into_pyobject(py)
-        }
-        Err(error) => {
-            let text = match &error {
-                Error::Output(error) => error.text.clone(),
-                _ => None,
-            };
-            (status, text, instance(py, error)?, py.None(), py.None()).into_pyobject(py)
-        }
-    }
+    let (text, usage) = (outcome.text().map(str::to_owned), outcome.usage().map(Usage));
+    let finish_reason = outcome.finish_reason().map(|reason| reason.name().to_owned());
+    let error = outcome.result.err().map(|error| instance(py, error)).transpose()?;
+    (outcome.status.name(), text, error, usage, finish_reason).into_pyobject(py)
 }
