@@ -262,6 +262,19 @@ def new_immediate_id() -> str:
     return f"{_IMMEDIATE}{os.urandom(12).hex()}"
 
 
+# What interrupts have left: nobody else holds it.
+_interrupted: dict[str, CompletedBatch] = {}
+
+
+def keep_interrupted(batch: CompletedBatch, answered: int) -> str:
+    """Keeps an immediate batch that an interrupt has cut short as long as this process lives; says where it is."""
+    _interrupted[batch.id] = batch
+    return (
+        f"llmbackend: {answered} of {len(batch._core.results())} inputs were answered, and their answers are kept as"
+        f" long as this process lives: client.get_batch({batch.id!r}).items()"
+    )
+
+
 def completed_batch(batch_id: str) -> CompletedBatch | None:
     """The immediate batch of that id; None if it is an id of a provider.
 

@@ -234,8 +234,17 @@ impl Results {
         warnings
     }
 
+    pub fn batch_id(&self) -> &str {
+        &self.batch_id
+    }
+
     pub fn len(&self) -> u64 {
         self.ids.len()
+    }
+
+    /// The inputs that have a row.
+    pub fn rows(&self) -> u64 {
+        self.offsets.iter().filter(|offset| **offset != NO_ROW).count() as u64
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Batches: a job at the provider, and its results.
 
-use super::errors::{configuration, instance, to_py};
+use super::errors::{configuration, instance, to_py, with_note};
 use super::reply::Usage;
 use super::runtime::{self, Ended};
 use crate::answer::AnswerSchema;
@@ -49,7 +49,7 @@ impl Batch {
         let input = input.map_err(to_py)?;
         let (creator, source) = (client.clone(), input.clone());
         let sign = submit::sign_of(&input, &options);
-        let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport| async move {
+        let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport, _| async move {
             submit::create(&creator, &transport, &source, &options, LOOKS).await
         })?;
         match ended {
@@ -59,7 +59,7 @@ impl Batch {
                     core: Arc::new(CoreBatch::created(client, call, job.map_err(|reason| to_py(reason.into()))?, ids)),
                 })
             }
-            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, answer, &sign)),
+            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, &became(answer, &sign))),
         }
     }
 
@@ -73,9 +73,9 @@ impl Batch {
     }
 }
 
-/// Tells on an interrupt what became of the job that was being created.
-fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<Result<Job, NotCreated>>, sign: &str) -> PyErr {
-    let note = match answer {
+/// What became of the job that was being created when an interrupt came.
+fn became(answer: Option<Result<Job, NotCreated>>, sign: &str) -> String {
+    match answer {
         Some(Ok(job)) => {
             format!("llmbackend: the batch was created: {}. It runs on; get it by this id, or cancel it.", job.id)
         }
@@ -85,14 +85,7 @@ fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<Result<Job, NotCre
             "llmbackend: it is not known whether the batch was created; look for one {sign} before you submit these prompts \
              again."
         ),
-    };
-    // Python 3.10 has no notes; there the interrupt's own text has to tell.
-    let value = interrupt.value(py);
-    let told = value.call_method1("add_note", (note.as_str(),)).or_else(|_| {
-        let args = PyTuple::new(py, [note.as_str()])?;
-        value.setattr("args", args).map(|()| value.clone().into_any())
-    });
-    told.err().unwrap_or(interrupt)
+    }
 }
 
 #[pymethods]

@@ -5,7 +5,7 @@ use crate::error::{ApiErrorKind, BatchErrorKind, Error, OutputErrorKind};
 use crate::generation::FinishReason;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 /// The exception for `error`.
 pub fn to_py(error: Error) -> PyErr {
@@ -68,6 +68,18 @@ pub fn instance(py: Python<'_>, error: Error) -> PyResult<Bound<'_, PyAny>> {
         Error::Disk(_) => "LLMBackendError",
     };
     named(py, class)?.call((message,), Some(&fields))
+}
+
+/// `error` with a note on it.
+pub fn with_note(py: Python<'_>, error: PyErr, note: &str) -> PyErr {
+    let value = error.value(py);
+    let told = value.call_method1("add_note", (note,)).or_else(|_| {
+        // Python 3.10 has no notes; there the error's own text has to tell.
+        let args = value.getattr("args")?.cast_into::<PyTuple>()?;
+        let args = args.add(PyTuple::new(py, [note])?)?;
+        value.setattr("args", args).map(|()| value.clone().into_any())
+    });
+    told.err().unwrap_or(error)
 }
 
 /// A class or function of `llmbackend.errors`.

@@ -81,32 +81,33 @@ impl Said {
 
     /// The text, if it is one that the caller can use.
     fn answer(self, finish_reason: &FinishReason, reading: &Reading) -> Result<String> {
-        let text = self.text.clone().filter(|text| !text.is_empty());
+        let has_text = self.text.as_ref().is_some_and(|text| !text.is_empty());
         // A model that says nothing but why it will not speak has refused, whatever cut it short.
-        if let (Some(refusal), None) = (&self.refusal, &text) {
+        if let Some(refusal) = self.refusal.as_ref().filter(|_| !has_text) {
             let message = format!("the model refused: {refusal}");
             return Err(Error::output(OutputErrorKind::Refusal, message, Some(refusal.clone())));
         }
-        let truncated = |message: String, text| Err(Error::output(OutputErrorKind::Truncated, message, text));
-        let is_usable = text.is_some() && reading.schema.is_none();
+        let no_use = |kind, message: String| Err(Error::output(kind, message, self.text.clone().filter(|_| has_text)));
+        let is_usable = has_text && reading.schema.is_none();
         match finish_reason {
             FinishReason::Other(reason) if reason == "content_filter" => {
-                let message = "the provider's content filter stopped the answer";
-                Err(Error::output(OutputErrorKind::ContentFilter, message, text))
+                no_use(OutputErrorKind::ContentFilter, "the provider's content filter stopped the answer".into())
             }
             FinishReason::Length if !is_usable => {
-                let spent = if text.is_none() && self.other_types.iter().any(|kind| kind == "reasoning") {
+                let spent = if !has_text && self.other_types.iter().any(|kind| kind == "reasoning") {
                     "all of max_tokens went into reasoning, before any text"
                 } else {
                     "max_tokens was reached before the answer was complete"
                 };
-                truncated(format!("{spent}; raise max_tokens"), text)
+                no_use(OutputErrorKind::Truncated, format!("{spent}; raise max_tokens"))
             }
-            FinishReason::Other(reason) if !is_usable => truncated(format!("the answer is incomplete: {reason}"), text),
-            _ => self.text.clone().ok_or_else(|| {
-                let message = format!("the reply holds no text, but {}", self.others());
-                Error::output(OutputErrorKind::NoText, message, None)
-            }),
+            FinishReason::Other(reason) if !is_usable => {
+                no_use(OutputErrorKind::Truncated, format!("the answer is incomplete: {reason}"))
+            }
+            _ => match self.text {
+                Some(text) => Ok(text),
+                None => no_use(OutputErrorKind::NoText, format!("the reply holds no text, but {}", self.others())),
+            },
         }
     }
 
