@@ -131,7 +131,7 @@ impl Results {
         batch_id: String,
         rows: File,
         order: Order,
-        found: Found,
+        found: &Found,
         client: Arc<Client>,
         call: Arc<Call>,
     ) -> Result<Self> {
