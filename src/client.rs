@@ -11,6 +11,7 @@ use crate::retry::{self, Advice};
 use crate::transport::Transport;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// One provider, reached at one address, asking one model. Holds no connection.
@@ -18,6 +19,8 @@ pub struct Client {
     pub endpoint: Endpoint,
     pub provider: Box<dyn Provider>,
     pub model: String,
+    /// The server has shown that it knows schemas in the older form only.
+    wants_fallback: AtomicBool,
 }
 
 /// Everything about a call but its prompt, ready to be used for many.
@@ -32,7 +35,7 @@ impl Client {
             return Err(Error::configuration("model is empty; name the model to ask"));
         }
         let (endpoint, provider) = providers::open(provider, settings)?;
-        Ok(Self { endpoint, provider, model: model.to_owned() })
+        Ok(Self { endpoint, provider, model: model.to_owned(), wants_fallback: AtomicBool::new(false) })
     }
 
     /// A single call, or many immediate ones.
@@ -73,15 +76,23 @@ impl Client {
         }
     }
 
-    /// One answer, now. If the server does not know how the call asks for a schema, the call's fallback is tried.
+    /// One answer, now. If the server does not know how the call asks for a schema, the call's fallback is tried, and where
+    /// the server takes that, later calls go straight to theirs.
     pub async fn generate(&self, transport: &Transport, call: &Call, prompt: &Prompt) -> Result<Generation> {
-        let result = self.generate_as(transport, call, &call.prepared, prompt).await;
-        match (&call.prepared.fallback, result) {
-            (Some(fallback), Err(Error::Api(error))) if self.provider.wants_fallback(&error) => {
-                self.generate_as(transport, call, fallback, prompt).await
+        let Some(fallback) = &call.prepared.fallback else {
+            return self.generate_as(transport, call, &call.prepared, prompt).await;
+        };
+        if !self.wants_fallback.load(Ordering::Relaxed) {
+            let result = self.generate_as(transport, call, &call.prepared, prompt).await;
+            if !matches!(&result, Err(Error::Api(error)) if self.provider.wants_fallback(error)) {
+                return result;
             }
-            (_, result) => result,
         }
+        let result = self.generate_as(transport, call, fallback, prompt).await;
+        if matches!(result, Ok(_) | Err(Error::Output(_))) {
+            self.wants_fallback.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     async fn generate_as(
@@ -214,7 +225,9 @@ impl Call {
     /// Holds an answer against the schema.
     pub fn check(&self, generation: &mut Generation, reading: &Reading) -> Result<()> {
         match (&self.schema, &reading.schema) {
-            (Some(schema), Some(reading)) => schema.check(generation, reading),
+            (Some(schema), Some(reading)) => schema
+                .check(generation, reading)
+                .map_err(|error| error.came_with(Some(generation.finish_reason.clone()), generation.usage)),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Everything that can go wrong, as data. `python/llmbackend/errors.py` has one class for each kind.
 
+use crate::generation::{FinishReason, Usage};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -82,6 +83,10 @@ pub struct OutputError {
     pub message: String,
     /// What the model did say.
     pub text: Option<String>,
+    /// Why the model stopped.
+    pub finish_reason: Option<FinishReason>,
+    /// What it cost all the same; None where the server does not count.
+    pub usage: Option<Usage>,
     /// The reply's body, as it came.
     pub response: Option<String>,
 }
@@ -101,7 +106,16 @@ impl Error {
     }
 
     pub fn output(kind: OutputErrorKind, message: impl Into<String>, text: Option<String>) -> Self {
-        Self::Output(Box::new(OutputError { kind, message: message.into(), text, response: None }))
+        let message = message.into();
+        Self::Output(Box::new(OutputError { kind, message, text, finish_reason: None, usage: None, response: None }))
+    }
+
+    /// The same error with what came along with the useless answer, which is paid for all the same.
+    pub fn came_with(mut self, finish_reason: Option<FinishReason>, usage: Option<Usage>) -> Self {
+        if let Self::Output(error) = &mut self {
+            (error.finish_reason, error.usage) = (finish_reason, usage);
+        }
+        self
     }
 
     pub fn batch(kind: BatchErrorKind, batch_id: impl Into<String>, message: impl Into<String>) -> Self {

@@ -104,6 +104,8 @@ def test_errors_pickle_with_their_attributes(name: str) -> None:
 
 
 VALUES = {
+    "finish_reason": "length",
+    "usage": llmbackend.Usage(input_tokens=3, output_tokens=1),
     "path": "/properties/a",
     "provider": "openai",
     "status": 429,

@@ -39,8 +39,8 @@ class BatchItem:
         value: The answer: the text, or with a schema the validated value; None where there is none.
         text: What the model said, if anything.
         error: Why there is no value; None where there is one.
-        usage: Token counts, where the provider tells.
-        finish_reason: As in `Response`; None where there is no answer.
+        usage: Token counts, where the provider tells; also of an answer that is of no use, which it charges for.
+        finish_reason: As in `Response`; None where no answer came.
     """
 
     __slots__ = ("custom_id", "error", "finish_reason", "index", "status", "text", "usage", "value")
@@ -233,6 +233,7 @@ class Batch:
                     try:
                         value = self._schema.read(value)
                     except InvalidOutputError as invalid:
+                        invalid.finish_reason, invalid.usage = finish_reason, usage
                         status, value, error = "invalid", None, invalid
                 yield BatchItem(index, results.custom_id(index), status, value, text, error, usage, finish_reason)
                 index += 1
@@ -259,6 +260,20 @@ def new_immediate_id() -> str:
     import os
 
     return f"{_IMMEDIATE}{os.urandom(12).hex()}"
+
+
+# What interrupts have left: nobody else holds it.
+_interrupted: dict[str, CompletedBatch] = {}
+
+
+def keep_interrupted(batch: CompletedBatch) -> str:
+    """Keeps an immediate batch that an interrupt has cut short as long as this process lives; says where it is."""
+    _interrupted[batch.id] = batch
+    results = batch._core.results()
+    return (
+        f"llmbackend: {results.rows} of {len(results)} inputs were answered, and their answers are kept as"
+        f" long as this process lives: client.get_batch({batch.id!r}).items()"
+    )
 
 
 def completed_batch(batch_id: str) -> CompletedBatch | None:

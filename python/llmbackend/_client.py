@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._batch import Batch, CompletedBatch, completed_batch, new_immediate_id
+from ._batch import Batch, CompletedBatch, completed_batch, keep_interrupted, new_immediate_id
 from ._config import BatchOptions, generation_config
 from ._core import Client as _CoreClient
 from ._core import Results, provider_names, unknown_name
@@ -102,6 +102,7 @@ class Client:
         try:
             return Response(self.provider, reply, reply.text if shape is None else shape.read(reply.text))
         except InvalidOutputError as error:
+            error.finish_reason, error.usage = reply.finish_reason, reply.usage
             error.response = reply.raw.decode("utf-8", "replace")
             raise
 
@@ -129,15 +130,22 @@ class Client:
             APIError: The provider refused.
             APIConnectionError: No answer came. If the job may have been created all the same, the message says how to
                 find out; it is never created twice.
+            KeyboardInterrupt: Ctrl-C. A note on it says what became of the job; or of immediate calls, how to get at
+                the answers that had come. So does one on whatever else a handler of a signal raises.
         """
         shape = structured_output(schema)
         immediate_id = new_immediate_id()
+
+        def keep(results: Results) -> str:
+            return keep_interrupted(CompletedBatch(self, immediate_id, results, shape))
+
         core = self._core.submit(
             inputs,
             generation_config(config),
             None if shape is None else shape._core,
             BatchOptions(batch_options),
             immediate_id,
+            keep,
         )
         if isinstance(core, Results):
             return CompletedBatch(self, immediate_id, core, shape)

@@ -46,9 +46,10 @@ class Client:
         """
         The handle of a batch that exists.
         """
-    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, batch_id: str) -> Any:
+    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, batch_id: str, keep: Any) -> Any:
         """
-        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`.
+        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`. If Ctrl-C interrupts this, `keep` gets
+        what is answered, a `Results`, and returns a note for the exception.
         """
 
 @final
@@ -72,9 +73,9 @@ class LocalBatch:
         """
         Up to `count` more prompts, each as JSON; none after the last.
         """
-    def results(self, /, reason: str | None = None) -> Results:
+    def results(self, /) -> Results:
         """
-        What is recorded. The inputs that have no outcome count as cancelled, because of `reason`.
+        What is recorded. If that is not all, the rest was cut short, and counts as cancelled.
         """
     @property
     def stop(self, /) -> list[str]:
@@ -121,6 +122,11 @@ class Results:
         """
         The outcomes of up to `count` inputs from `start` on, fewer if their texts are long: tuples of status, text, error,
         usage and finish reason.
+        """
+    @property
+    def rows(self, /) -> int:
+        """
+        How many inputs have a row.
         """
     def warnings(self, /) -> list[str]:
         """

@@ -37,6 +37,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._core import Usage
+
 
 class LLMBackendError(Exception):
     """The root of all errors of this package; itself raised for trouble with the local disk."""
@@ -142,12 +144,24 @@ class OutputError(LLMBackendError):
 
     Attributes:
         text: What the model did say, if anything.
-        response: The reply's body as it came; None for a row of a batch.
+        finish_reason: As in `Response`; None where the provider tells none.
+        usage: Token counts, as in `Response`: the provider charges for this reply, too.
+        response: The reply's body as it came; None for a row of a provider's batch.
     """
 
-    def __init__(self, message: str = "", *, text: str | None = None, response: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        text: str | None = None,
+        finish_reason: str | None = None,
+        usage: Usage | None = None,
+        response: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.text = text
+        self.finish_reason = finish_reason
+        self.usage = usage
         self.response = response
 
 
@@ -231,3 +245,11 @@ def warn_caller(message: str, category: type[Warning]) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame, depth = frame.f_back, depth + 1
     warnings.warn(message, category, stacklevel=depth)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Puts `note` on `error`. Python 3.10 has no notes; there the error's own text has to tell."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:
+        error.args = (*error.args, note)

@@ -4,7 +4,7 @@ use super::ids::RowIds;
 use super::order::{Found, FoundId, Order};
 use crate::client::{Call, Client};
 use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result};
-use crate::generation::{FinishReason, Generation};
+use crate::generation::{FinishReason, Generation, Usage};
 use crate::providers::{Job, Reading, RowOutcome, State};
 use crate::{json, jsonl};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,33 @@ pub struct Outcome {
     pub result: Result<Generation>,
 }
 
+/// What came back, also in an answer that is of no use.
+impl Outcome {
+    pub fn text(&self) -> Option<&str> {
+        match &self.result {
+            Ok(generation) => Some(&generation.text),
+            Err(Error::Output(error)) => error.text.as_deref(),
+            Err(_) => None,
+        }
+    }
+
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        match &self.result {
+            Ok(generation) => Some(&generation.finish_reason),
+            Err(Error::Output(error)) => error.finish_reason.as_ref(),
+            Err(_) => None,
+        }
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.result {
+            Ok(generation) => generation.usage,
+            Err(Error::Output(error)) => error.usage,
+            Err(_) => None,
+        }
+    }
+}
+
 /// The results of one batch, readable in the order of its inputs, any number of times.
 pub struct Results {
     batch_id: String,
@@ -104,7 +131,7 @@ impl Results {
         batch_id: String,
         rows: File,
         order: Order,
-        found: Found,
+        found: &Found,
         client: Arc<Client>,
         call: Arc<Call>,
     ) -> Result<Self> {
@@ -183,6 +210,12 @@ impl Results {
         self.stopped = Some(reason);
     }
 
+    /// As [`Results::stop`], because the caller has had enough.
+    pub fn interrupt(&mut self) {
+        let message = "it was interrupted before this input was answered";
+        self.stop(Error::batch(BatchErrorKind::Other, &self.batch_id, message));
+    }
+
     /// What the caller should know before relying on them.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -209,6 +242,11 @@ impl Results {
 
     pub fn len(&self) -> u64 {
         self.ids.len()
+    }
+
+    /// The inputs that have a row.
+    pub fn rows(&self) -> u64 {
+        self.offsets.iter().filter(|offset| **offset != NO_ROW).count() as u64
     }
 
     pub fn is_empty(&self) -> bool {

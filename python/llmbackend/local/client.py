@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._core import LocalBatch, Reply, Usage, local_prompt
-from ..errors import ConfigurationError, EngineError, LLMBackendError
+from ..errors import ConfigurationError, EngineError, LLMBackendError, add_note
 from . import ENGINES
 from .conversation import Template, encode, read
 from .engine import Request, take_options
 from .sampling import common
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .._config import BatchOptions, GenerationConfig
     from .._core import Results
@@ -68,6 +68,7 @@ class LocalClient:
         schema: object,
         options: BatchOptions,
         batch_id: str,
+        keep: Callable[[Results], str],
     ) -> Results:
         """Answers all inputs; see `Client.submit_batch`."""
         self._refuse_schema(schema)
@@ -78,12 +79,21 @@ class LocalClient:
         sampling = self._read(config, options.system)
         batch = LocalBatch(inputs, common(config.extra), options.system, options.custom_ids, batch_id)
         sampling = sampling._replace(stop=(*sampling.stop, *batch.stop))
+        try:
+            self._answer_all(batch, sampling)
+        except BaseException as error:
+            results = batch.results()
+            if results.rows:
+                add_note(error, keep(results))
+            raise
+        return batch.results()
+
+    def _answer_all(self, batch: LocalBatch, sampling: Sampling) -> None:
         first = 0
         while lines := batch.next(self._engine.chunk):
             with self._loaded(sampling):
                 self._answer(dict(enumerate(map(json.loads, lines), first)), sampling, batch)
             first += len(lines)
-        return batch.results()
 
     def open_batch(self, batch_id: str, schema: object) -> Any:
         raise ConfigurationError(
