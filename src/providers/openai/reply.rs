@@ -26,7 +26,7 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
         let message = format!("the model refused: {refusal}");
         return Err(Error::output(OutputErrorKind::Refusal, message, Some(refusal.clone())));
     }
-    let finish_reason = match status {
+    let mut finish_reason = match status {
         "incomplete" => incomplete(body["incomplete_details"]["reason"].as_str(), &said, reading)?,
         _ => FinishReason::Stop,
     };
@@ -34,16 +34,15 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
         let message = format!("the reply holds no text, but {}", said.others());
         return Err(Error::output(OutputErrorKind::NoText, message, None));
     };
+    let length = text.len();
     cut_at_stop(&mut text, &reading.stop);
+    let usage = usage(&body["usage"]);
+    let was_stopped = text.len() < length;
+    if finish_reason == FinishReason::Stop && !was_stopped && reached_limit(body, usage.as_ref(), reading) {
+        finish_reason = FinishReason::Length;
+    }
     let string = |field: &str| body[field].as_str().map(str::to_owned);
-    Ok(Generation {
-        text,
-        finish_reason,
-        usage: usage(&body["usage"]),
-        model: string("model"),
-        id: string("id"),
-        raw: Default::default(),
-    })
+    Ok(Generation { text, finish_reason, usage, model: string("model"), id: string("id"), raw: Default::default() })
 }
 
 /// What the messages of a response say.
@@ -133,6 +132,13 @@ fn incomplete(reason: Option<&str>, said: &Said, reading: &Reading) -> Result<Fi
     }
 }
 
+/// Whether the limit of tokens ended a "completed" response: `transformers serve` and llama.cpp's server never call one
+/// incomplete. They lack the field that would say why, too.
+fn reached_limit(body: &Value, usage: Option<&Usage>, reading: &Reading) -> bool {
+    let spent = usage.zip(reading.max_tokens).is_some_and(|(usage, most)| usage.output_tokens >= most);
+    spent && body.get("incomplete_details").is_none()
+}
+
 fn failed(error: &Value) -> Error {
     let message = word(&error["message"]).or_else(|| word(error));
     let mut failure =
@@ -198,6 +204,25 @@ mod tests {
         assert_eq!(kind(cut), OutputErrorKind::Truncated);
         let filtered = json!({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}, "output": [message("x", Value::Null)]});
         assert_eq!(kind(filtered), OutputErrorKind::ContentFilter);
+    }
+
+    #[test]
+    fn a_limit_that_nobody_mentions_is_seen_in_the_usage() {
+        let finish = |body: Value, stop: &[&str]| {
+            let stop = stop.iter().map(ToString::to_string).collect();
+            read(&body, &Reading { max_tokens: Some(3), stop, schema: None }).unwrap().finish_reason
+        };
+        let spent = |tokens| {
+            let output = json!([message("one two three", Value::Null)]);
+            json!({"status": "completed", "output": output, "usage": {"output_tokens": tokens}})
+        };
+        assert_eq!(finish(spent(3), &[]), FinishReason::Length);
+        assert_eq!(finish(spent(2), &[]), FinishReason::Stop);
+        assert_eq!(finish(spent(3), &["two"]), FinishReason::Stop);
+        // Whoever has a field for it says it there.
+        let mut silent = spent(3);
+        silent["incomplete_details"] = Value::Null;
+        assert_eq!(finish(silent, &[]), FinishReason::Stop);
     }
 
     #[test]
