@@ -80,7 +80,7 @@ pub struct OutputError {
     pub message: String,
     /// What the model did say.
     pub text: Option<String>,
-    /// The reply's body, as it came.
+    /// The reply's body, without keys.
     pub response: Option<String>,
 }
 

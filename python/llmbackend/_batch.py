@@ -231,9 +231,10 @@ class Batch:
                 value = text if error is None else None
                 if value is not None and self._schema is not None:
                     try:
-                        value = self._schema.read(value)
+                        value = self._client._read(self._schema, value)
                     except InvalidOutputError as invalid:
-                        status, value, error = "invalid", None, invalid
+                        # The traceback would keep this frame, and in it the answer as it came.
+                        status, value, text, error = "invalid", None, invalid.text, invalid.with_traceback(None)
                 yield BatchItem(index, results.custom_id(index), status, value, text, error, usage, finish_reason)
                 index += 1
 

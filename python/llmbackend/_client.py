@@ -40,12 +40,12 @@ class Client:
     """
 
     def __init__(self, provider: str, model: str, **options: Any) -> None:
-        for name, value in (("provider", provider), ("model", model)):
-            if not isinstance(value, str):
-                raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
         self.provider = provider
         self.model = model
         try:
+            for name, value in (("provider", provider), ("model", model)):
+                if not isinstance(value, str):
+                    raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
             self._core = _CoreClient(provider, model, options)
         finally:
             # A traceback that shows local variables must show no key.
@@ -89,10 +89,22 @@ class Client:
         shape = structured_output(schema)
         reply = self._core.generate(input, generation_config(config), None if shape is None else shape._core)
         try:
-            return Response(self.provider, reply, reply.text if shape is None else shape.read(reply.text))
+            return Response(self.provider, reply, reply.text if shape is None else self._read(shape, reply.text))
         except InvalidOutputError as error:
-            error.response = reply.raw.decode("utf-8", "replace")
+            error.response = self._core.redact(reply.raw.decode("utf-8", "replace"))
             raise
+
+    def _read(self, shape: StructuredOutput, text: str) -> Any:
+        """The value in an answer. An error holds no key, even if the answer quotes one."""
+        try:
+            return shape.read(text)
+        except InvalidOutputError as error:
+            message, safe = self._core.redact(str(error)), self._core.redact(text)
+            if (message, safe) == (str(error), text):
+                raise
+            text = safe
+        # Without the cause, which holds the answer as it came.
+        raise InvalidOutputError(message, text=text)
 
     def submit_batch(
         self,
@@ -162,7 +174,7 @@ class Client:
 
 def client(provider: str, model: str, **provider_options: Any) -> Client:
     """A reusable client: see `Client`."""
-    return Client(provider, model, **provider_options)
+    return _opened(provider, model, provider_options)
 
 
 def get_response(

@@ -27,7 +27,8 @@
         ├── BatchItemsError                   some items have no value
         └── BatchTimeoutError(TimeoutError)
 
-No message, attribute or traceback holds a key. Every error can be pickled.
+No message, attribute or traceback holds a key: where a server quotes one, there is `***`. (Answers are the caller's, and
+are not changed.) Every error can be pickled.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class OutputError(LLMBackendError):
 
     Attributes:
         text: What the model did say, if anything.
-        response: The reply's body as it came; None for a row of a batch.
+        response: The reply's body; None for a row of a batch.
     """
 
     def __init__(self, message: str = "", *, text: str | None = None, response: str | None = None) -> None:

@@ -20,6 +20,13 @@ pub fn is_host(base_url: &str, host: &str) -> bool {
     })
 }
 
+/// By RFC 9110: a name is a token; a value here is printable ASCII, blanks and tabs.
+fn is_legal(header: &Header) -> bool {
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let in_value = |byte: u8| byte == b'\t' || byte == b' ' || byte.is_ascii_graphic();
+    !header.name.is_empty() && header.name.bytes().all(in_name) && header.value.bytes().all(in_value)
+}
+
 type Environment = Box<dyn Fn(&str) -> Option<String>>;
 
 /// The options of a client and the environment it was made in. An explicit option wins; what is empty counts as absent.
@@ -92,6 +99,12 @@ impl Settings {
         for header in self.own_headers()? {
             headers.retain(|known| !known.name.eq_ignore_ascii_case(&header.name));
             headers.push(header);
+        }
+        if let Some(header) = headers.iter().find(|header| !is_legal(header)) {
+            return Err(Error::configuration(format!(
+                "the header '{}' has a name or a value that HTTP does not allow",
+                header.name
+            )));
         }
         Ok(Endpoint { provider, base_url, headers, timeout: self.timeout()?, max_retries: self.max_retries()? })
     }
@@ -185,9 +198,14 @@ mod tests {
     fn wrong_options_are_named() {
         let error = settings(json!({"api_kye": "x"})).check_names("openai", &["project"]).unwrap_err().to_string();
         assert!(error.contains("'api_kye'") && error.contains("Did you mean 'api_key'?"), "{error}");
-        for bad in
-            [json!({"timeout": 0}), json!({"timeout": "1"}), json!({"max_retries": -1}), json!({"headers": {"a": 1}})]
-        {
+        for bad in [
+            json!({"timeout": 0}),
+            json!({"timeout": "1"}),
+            json!({"max_retries": -1}),
+            json!({"headers": {"a": 1}}),
+            json!({"headers": {"a b": "c"}}),
+            json!({"headers": {"a": "b\n"}}),
+        ] {
             assert!(settings(bad).endpoint("p", String::new(), Vec::new()).is_err());
         }
     }
