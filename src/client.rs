@@ -81,10 +81,10 @@ impl Client {
     ) -> Result<Generation> {
         let body = self.provider.body(prepared, prompt)?;
         let response = self.request(transport, &self.provider.generate(prepared, body)).await?;
-        let mut generation = self.understand(call, prepared, &response).or_else(|error| {
+        let mut generation = self.understand(call, prepared, &response).map_err(|error| {
             // What an error quotes is taken from a reply without keys: half of one would not be known again.
             let safe = self.redacted(&response);
-            Err(self.complete(self.understand(call, prepared, &safe).err().unwrap_or(error), &safe))
+            self.complete(self.understand(call, prepared, &safe).err().unwrap_or(error), &safe)
         })?;
         generation.raw = response.body;
         Ok(generation)

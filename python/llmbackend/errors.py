@@ -27,8 +27,8 @@
         ├── BatchItemsError                   some items have no value
         └── BatchTimeoutError(TimeoutError)
 
-No message, attribute or traceback holds a key: where a server quotes one, there is `***`. (Answers are the caller's, and
-are not changed.) Every error can be pickled.
+No message, attribute or traceback holds a key: where a server quotes one, there is `***`. (Answers are the caller's,
+and are not changed.) Every error can be pickled.
 """
 
 from __future__ import annotations
