@@ -46,6 +46,8 @@ class Client:
             for name, value in (("provider", provider), ("model", model)):
                 if not isinstance(value, str):
                     raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
+            if options.get("timeout") == float("inf"):
+                raise ConfigurationError("timeout is inf; give a number of seconds, such as 86400 for a day")
             self._core = _CoreClient(provider, model, options)
         finally:
             # A traceback that shows local variables must show no key.
@@ -163,7 +165,7 @@ class Client:
         """The state of a batch: `state` (normalized), `provider`, `raw_state` (in its words) and `batch_id`."""
         batch = self.get_batch(batch_id)
         state, raw_state = batch._states()
-        return {"state": state, "provider": self.provider, "raw_state": raw_state, "batch_id": batch.id}
+        return {"state": state, "provider": batch._client.provider, "raw_state": raw_state, "batch_id": batch.id}
 
     def fetch_batch_results(
         self, batch_id: str, schema: Schema = None, *, return_exceptions: bool = False
