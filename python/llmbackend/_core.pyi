@@ -46,6 +46,10 @@ class Client:
         """
         The handle of a batch that exists.
         """
+    def redact(self, /, text: str) -> str:
+        """
+        `text` with every credential of this client blacked out.
+        """
     def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, batch_id: str, keep: Any) -> Any:
         """
         Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`. If Ctrl-C interrupts this, `keep` gets

@@ -124,6 +124,11 @@ impl Client {
         Ok(Bound::new(py, Batch::submit(py, self.core.clone(), schema, written, job)?)?.into_any())
     }
 
+    /// `text` with every credential of this client blacked out.
+    fn redact(&self, text: &Bound<'_, PyString>) -> String {
+        self.core.endpoint.redact(&text.to_string_lossy())
+    }
+
     /// The handle of a batch that exists.
     #[pyo3(signature = (batch_id, schema))]
     fn open_batch(&self, py: Python<'_>, batch_id: &Bound<'_, PyString>, schema: Option<&Schema>) -> PyResult<Batch> {

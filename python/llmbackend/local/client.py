@@ -101,6 +101,10 @@ class LocalClient:
             "when submit_batch returns"
         )
 
+    def redact(self, text: str) -> str:
+        """As it is: an engine has no credentials."""
+        return text
+
     def close(self) -> None:
         """Gives the model's memory back; the next prompt loads it again."""
         with self._lock:
