@@ -181,6 +181,11 @@ pub fn kind_of_status(status: u16) -> ApiErrorKind {
 }
 
 impl ApiError {
+    /// A 3xx, which is not followed.
+    pub fn is_redirect(&self) -> bool {
+        matches!(self.status, Some(300..400))
+    }
+
     /// The message that a person reads: who, what, and everything a support request needs.
     pub fn text(&self) -> String {
         let mut text = format!("{}: {}", self.provider, self.message);

@@ -257,25 +257,34 @@ class CompletedBatch(Batch):
         return CompletedBatch(self._client, self.id, self._core.results(), schema)
 
 
-def new_immediate_id() -> str:
-    """An id that no other batch has, here or elsewhere."""
-    import os
-
-    return f"{_IMMEDIATE}{os.urandom(12).hex()}"
-
-
 # What interrupts have left: nobody else holds it.
 _interrupted: dict[str, CompletedBatch] = {}
 
 
-def keep_interrupted(batch: CompletedBatch) -> str:
-    """Keeps an immediate batch that an interrupt has cut short as long as this process lives; says where it is."""
-    _interrupted[batch.id] = batch
-    results = batch._core.results()
-    return (
-        f"llmbackend: {results.rows} of {len(results)} inputs were answered, and their answers are kept as"
-        f" long as this process lives: client.get_batch({batch.id!r}).items()"
-    )
+class ImmediateBatch:
+    """A batch of immediate calls that is in the making.
+
+    Attributes:
+        id: Will be the batch's; no other has it, here or elsewhere.
+    """
+
+    def __init__(self, client: Client, schema: StructuredOutput | None) -> None:
+        import os
+
+        self.id = f"{_IMMEDIATE}{os.urandom(12).hex()}"
+        self._client = client
+        self._schema = schema
+
+    def completed(self, results: Results) -> CompletedBatch:
+        return CompletedBatch(self._client, self.id, results, self._schema)
+
+    def keep(self, results: Results) -> str:
+        """Keeps what an interrupt has left of it as long as this process lives; says where that is."""
+        _interrupted[self.id] = self.completed(results)
+        return (
+            f"llmbackend: {results.rows} of {len(results)} inputs were answered, and their answers are kept as long as this"
+            f" process lives: client.get_batch({self.id!r}).items()"
+        )
 
 
 def completed_batch(batch_id: str) -> CompletedBatch | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._batch import Batch, CompletedBatch, completed_batch, keep_interrupted, new_immediate_id
+from ._batch import Batch, ImmediateBatch, completed_batch
 from ._config import BatchOptions, generation_config
 from ._core import Client as _CoreClient
 from ._core import Results, provider_names, unknown_name
@@ -148,21 +148,16 @@ class Client:
                 the answers that had come. So does one on whatever else a handler of a signal raises.
         """
         shape = structured_output(schema)
-        immediate_id = new_immediate_id()
-
-        def keep(results: Results) -> str:
-            return keep_interrupted(CompletedBatch(self, immediate_id, results, shape))
-
+        immediate = ImmediateBatch(self, shape)
         core = self._core.submit(
             inputs,
             generation_config(config),
             None if shape is None else shape._core,
             BatchOptions(batch_options),
-            immediate_id,
-            keep,
+            immediate,
         )
         if isinstance(core, Results):
-            return CompletedBatch(self, immediate_id, core, shape)
+            return immediate.completed(core)
         return Batch(self, core, shape)
 
     def get_batch(self, batch_id: str, schema: Schema = None) -> Batch:

@@ -50,10 +50,10 @@ class Client:
         """
         `text` with every credential of this client blacked out.
         """
-    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, batch_id: str, keep: Any) -> Any:
+    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, immediate: Incomplete) -> Any:
         """
-        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`. If Ctrl-C interrupts this, `keep` gets
-        what is answered, a `Results`, and returns a note for the exception.
+        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`, which become
+        what `immediate` says.
         """
 
 @final
