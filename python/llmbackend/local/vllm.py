@@ -120,17 +120,14 @@ class Engine:
             raise ConfigurationError(f'config.extra["n"] is {own["n"]!r}; a prompt has one answer, so give it n times')
         known = inspect.signature(self._library.SamplingParams).parameters
         refuse_unknown("vllm", own, [name for name in known if not name.startswith("_")])
-        try:
-            return self._library.SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=max_tokens,
-                seed=sampling.seed,
-                stop=list(sampling.stop) or None,
-                **own,
-            )
-        except Exception as error:  # its own class for wrong values is no ValueError in every version
-            raise ConfigurationError(f"vllm refuses the config: {error}") from error
+        return self._library.SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=max_tokens,
+            seed=sampling.seed,
+            stop=list(sampling.stop) or None,
+            **own,
+        )
 
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
