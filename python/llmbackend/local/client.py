@@ -12,7 +12,7 @@ from .._core import LocalBatch, Reply, Usage, local_prompt
 from ..errors import ConfigurationError, EngineError, LLMBackendError
 from . import ENGINES
 from .conversation import Template, encode, read
-from .engine import Request, take_options
+from .engine import Request, random_state_kept, take_options
 from .sampling import common
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ class LocalClient:
             except Exception as error:
                 what = f"{self._provider} refuses the config{_own(sampling)}: {type(error).__name__}: {error}"
                 raise ConfigurationError(what) from error
-            yield self._engine
+            with random_state_kept():
+                yield self._engine
 
     def _load(self) -> None:
         try:

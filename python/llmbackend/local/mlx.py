@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -82,15 +81,13 @@ class Engine:
     def load(self) -> None:
         library = engine.import_engine("mlx", "mlx_lm")
         path = engine.model_path("mlx", self._model_id)
-        self._model, self.tokenizer = library.load(path, **self._load_kwargs)[:2]
+        with engine.random_state_kept():
+            self._model, self.tokenizer = library.load(path, **self._load_kwargs)[:2]
         self.context = getattr(self._model.args, "max_position_embeddings", None)
 
     def close(self) -> None:
-        import mlx.core as mx
-
         self._model = self.tokenizer = None
-        gc.collect()
-        mx.clear_cache()
+        engine.collect()
 
     def check(self, sampling: Sampling) -> None:
         from mlx_lm.sample_utils import make_logits_processors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
@@ -95,25 +94,23 @@ class Engine:
         return asked._replace(stop=_stop_strings(asked.extra.pop("stop_strings", None)))
 
     def load(self) -> None:
+        engine.import_engine("transformers", "torch")
         library = engine.import_engine("transformers", "transformers")
-        pipeline = library.pipeline(
-            "text-generation",
-            model=engine.model_path("transformers", self._model_id),
-            tokenizer=self._tokenizer_id,
-            model_kwargs=self._model_kwargs,
-            **self._pipeline_kwargs,
-        )
+        with engine.random_state_kept():
+            pipeline = library.pipeline(
+                "text-generation",
+                model=engine.model_path("transformers", self._model_id),
+                tokenizer=self._tokenizer_id,
+                model_kwargs=self._model_kwargs,
+                **self._pipeline_kwargs,
+            )
         self._library, self._model, self.tokenizer = library, pipeline.model, pipeline.tokenizer
         self._fields = {name for name in library.GenerationConfig().to_dict() if name[0] != "_"} | {"stop_strings"}
         self.context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
 
     def close(self) -> None:
-        import torch
-
         self._model = self.tokenizer = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        engine.collect()
 
     def check(self, sampling: Sampling) -> None:
         refuse_unknown("transformers", sampling.extra, self._fields | _ARGUMENTS | {"batch_size"})

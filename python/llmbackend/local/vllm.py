@@ -6,6 +6,7 @@ import gc
 import inspect
 import json
 import os
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class Engine:
         # The engine caches adapters by id and never looks at the path again: an id for each path, for good.
         self._lora_ids: dict[str, int] = {}
         self._llm: Any = None
+        self._release: weakref.finalize[Any, Any] | None = None
 
     def read(self, config: GenerationConfig) -> Sampling:
         config, extra = whole(config, {})
@@ -88,14 +90,16 @@ class Engine:
             kwargs.setdefault("max_lora_rank", next((most for most in _RANKS if rank <= most), rank))
         with engine.random_state_kept():
             self._llm = library.LLM(model=engine.model_path("vllm", self._model_id), **kwargs)
+        self._release = weakref.finalize(self, _release, self._llm.llm_engine.engine_core)
+        self._release.atexit = False  # the engine has its own for that
         self._library, self.tokenizer = library, self._llm.get_tokenizer()
         self.context = self._llm.llm_engine.model_config.max_model_len
 
     def close(self) -> None:
-        if self._llm is not None:
-            self._llm.llm_engine.engine_core.shutdown()
         self._llm = self.tokenizer = None
-        gc.collect()
+        if self._release is not None:
+            self._release()
+        engine.collect()
 
     def check(self, sampling: Sampling) -> None:
         self._params(sampling, sampling.max_tokens)
@@ -133,6 +137,8 @@ class Engine:
         self, requests: Mapping[int, engine.Request], sampling: Sampling
     ) -> Iterator[tuple[int, engine.Answer]]:
         library = self._library
+        if sampling.seed is None and not sampling.is_greedy:
+            engine.import_engine("vllm", "torch").seed()  # it draws from the global state, which the client restores
         try:
             outputs = self._llm.generate(
                 [library.TokensPrompt(prompt_token_ids=request.tokens) for request in requests.values()],
@@ -158,3 +164,18 @@ class Engine:
 
         name, path, _rank = sampling.extra["lora"]
         return LoRARequest(name, self._lora_ids.setdefault(path, len(self._lora_ids) + 1), path)
+
+
+def _release(client: Any) -> None:
+    """Gives an engine's memory back, as its own shutdown does. That one also ends what all engines of this process
+    share (torch's process group), whereupon the others fail, and it runs as soon as an engine is forgotten."""
+    core = getattr(client, "engine_core", None)
+    if core is None:  # the engine is a process of its own
+        client.shutdown()
+        return
+    if finalizer := getattr(client, "_finalizer", None):
+        finalizer.detach()
+    core.structured_output_manager.clear_backend()
+    core.model_executor.shutdown()
+    core.scheduler.shutdown()
+    gc.unfreeze()  # it was frozen when the engine was made
