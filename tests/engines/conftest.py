@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ os.environ |= {
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+import small
 import tiny_models
+
+import llmbackend
 
 ENGINES = "torch|transformers|accelerate|vllm|mlx|mlx_lm"
 
@@ -70,3 +74,27 @@ def no_template_model(models: Path) -> str:
 def no_pad_model(models: Path) -> str:
     """`random_model` without a token for padding."""
     return str(tiny_models.make_random(models / "no-pad", pad_token=False))
+
+
+@pytest.fixture(scope="session", params=["transformers", "vllm", "mlx"])
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[small.Clients]:
+    """Clients that tests share, so that a model is loaded once."""
+    clients = small.Clients()
+    yield clients
+    clients.close()
+
+
+@pytest.fixture(scope="session")
+def random_client(clients: small.Clients, provider: str, random_model: str) -> llmbackend.Client:
+    return clients.of(provider, random_model)
+
+
+@pytest.fixture(scope="session")
+def chat_client(clients: small.Clients, provider: str, scripted_model: str) -> llmbackend.Client:
+    """It answers every prompt with `tiny_models.SCRIPT`."""
+    return clients.of(provider, scripted_model, apply_chat_template=True)
