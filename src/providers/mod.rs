@@ -115,6 +115,8 @@ pub struct Reading {
     /// Stop strings that the provider does not know: we cut.
     pub stop: Vec<String>,
     pub schema: Option<ReadingSchema>,
+    /// The most tokens that were asked for, where a server may not say that it was they that ended the answer.
+    pub max_tokens: Option<u64>,
 }
 
 /// Something that the caller should know and that is no error: a warning, shown once a client.

@@ -6,6 +6,7 @@ import gc
 import inspect
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,14 +136,17 @@ class Engine:
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
     ) -> Iterator[tuple[int, engine.Answer]]:
-        library = self._library
+        prompt = self._library.TokensPrompt
+        # With a seed the engine moves torch's global state on, and does not need it.
+        state = nullcontext() if sampling.seed is None else engine.random_state_kept()
         try:
-            outputs = self._llm.generate(
-                [library.TokensPrompt(prompt_token_ids=request.tokens) for request in requests.values()],
-                [self._params(sampling, request.max_tokens) for request in requests.values()],
-                use_tqdm=False,
-                lora_request=self._lora_request(sampling),
-            )
+            with state:
+                outputs = self._llm.generate(
+                    [prompt(prompt_token_ids=request.tokens) for request in requests.values()],
+                    [self._params(sampling, request.max_tokens) for request in requests.values()],
+                    use_tqdm=False,
+                    lora_request=self._lora_request(sampling),
+                )
         except BaseException:
             # What is still queued would be answered, or would hang, with the next call.
             core = self._llm.llm_engine

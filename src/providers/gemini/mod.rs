@@ -151,7 +151,7 @@ impl Gemini {
             body.insert("generationConfig".into(), config.into());
         }
         let model = model_path(ask.model)?;
-        Ok(Prepared { body, system, model, reading: Reading { stop: Vec::new(), schema }, ..Prepared::default() })
+        Ok(Prepared { body, system, model, reading: Reading { schema, ..Reading::default() }, ..Prepared::default() })
     }
 }
 

@@ -98,7 +98,9 @@ impl Provider for OpenAi {
             may_be_fenced: !self.is_openai,
             ..ReadingSchema::default()
         });
-        Ok(Prepared { body, system, reading: Reading { stop, schema }, notices, ..Prepared::default() })
+        let max_tokens = body.get("max_output_tokens").and_then(Value::as_u64).filter(|_| !self.is_openai);
+        let reading = Reading { stop, schema, max_tokens };
+        Ok(Prepared { body, system, reading, notices, ..Prepared::default() })
     }
 
     fn body(&self, prepared: &Prepared, prompt: &Prompt) -> Result<Map<String, Value>> {

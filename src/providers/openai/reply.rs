@@ -20,10 +20,15 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     if !is_response {
         return Err(not_an_answer("the reply is JSON, but no response object: it has no \"output\"".into()));
     }
-    let (finish_reason, usage) = (finish_reason(status, &body["incomplete_details"]), usage(&body["usage"]));
+    let (mut finish_reason, usage) = (finish_reason(status, &body["incomplete_details"]), usage(&body["usage"]));
     let answer = Said::gather(body).answer(&finish_reason, reading);
     let mut text = answer.map_err(|error| error.came_with(Some(finish_reason.clone()), usage))?;
+    let length = text.len();
     cut_at_stop(&mut text, &reading.stop);
+    let was_stopped = text.len() < length;
+    if finish_reason == FinishReason::Stop && !was_stopped && reached_limit(body, usage.as_ref(), reading) {
+        finish_reason = FinishReason::Length;
+    }
     let string = |field: &str| body[field].as_str().map(str::to_owned);
     Ok(Generation { text, finish_reason, usage, model: string("model"), id: string("id"), raw: Default::default() })
 }
@@ -132,6 +137,13 @@ fn finish_reason(status: &str, details: &Value) -> FinishReason {
     }
 }
 
+/// Whether the limit of tokens ended a "completed" response: `transformers serve` and llama.cpp's server never call one
+/// incomplete. They lack the field that would say why, too.
+fn reached_limit(body: &Value, usage: Option<&Usage>, reading: &Reading) -> bool {
+    let spent = usage.zip(reading.max_tokens).is_some_and(|(usage, most)| usage.output_tokens >= most);
+    spent && body.get("incomplete_details").is_none()
+}
+
 fn failed(error: &Value) -> Error {
     let message = word(&error["message"]).or_else(|| word(error));
     let mut failure =
@@ -206,6 +218,25 @@ mod tests {
         let Err(Error::Output(error)) = read(&body, &Reading::default()) else { panic!() };
         assert_eq!((error.text.as_deref(), error.finish_reason), (Some("No."), Some(FinishReason::Stop)));
         assert_eq!(error.usage.map(|usage| usage.total_tokens()), Some(5));
+    }
+
+    #[test]
+    fn a_limit_that_nobody_mentions_is_seen_in_the_usage() {
+        let finish = |body: Value, stop: &[&str]| {
+            let stop = stop.iter().map(ToString::to_string).collect();
+            read(&body, &Reading { max_tokens: Some(3), stop, schema: None }).unwrap().finish_reason
+        };
+        let spent = |tokens| {
+            let output = json!([message("one two three", Value::Null)]);
+            json!({"status": "completed", "output": output, "usage": {"output_tokens": tokens}})
+        };
+        assert_eq!(finish(spent(3), &[]), FinishReason::Length);
+        assert_eq!(finish(spent(2), &[]), FinishReason::Stop);
+        assert_eq!(finish(spent(3), &["two"]), FinishReason::Stop);
+        // Whoever has a field for it says it there.
+        let mut silent = spent(3);
+        silent["incomplete_details"] = Value::Null;
+        assert_eq!(finish(silent, &[]), FinishReason::Stop);
     }
 
     #[test]
