@@ -104,13 +104,18 @@ impl Client {
     ) -> Result<Generation> {
         let body = self.provider.body(prepared, prompt)?;
         let response = self.request(transport, &self.provider.generate(prepared, body)).await?;
-        let body = self.parse(&response)?;
-        let generation = self.provider.read(&body, &prepared.reading).and_then(|mut generation| {
-            call.check(&mut generation, &prepared.reading)?;
-            Ok(generation)
-        });
-        let mut generation = generation.map_err(|error| self.complete(error, &response))?;
+        let mut generation = self.understand(call, prepared, &response).map_err(|error| {
+            // What an error quotes is taken from a reply without keys: half of one would not be known again.
+            let safe = self.redacted(&response);
+            self.complete(self.understand(call, prepared, &safe).err().unwrap_or(error), &safe)
+        })?;
         generation.raw = response.body;
+        Ok(generation)
+    }
+
+    fn understand(&self, call: &Call, prepared: &Prepared, response: &Response) -> Result<Generation> {
+        let mut generation = self.provider.read(&self.parse(response)?, &prepared.reading)?;
+        call.check(&mut generation, &prepared.reading)?;
         Ok(generation)
     }
 
@@ -165,17 +170,32 @@ impl Client {
         Response { status: response.status, headers: Headers(headers), body }
     }
 
-    /// Blacks out every credential that the server has quoted.
-    pub fn redact(&self, error: &mut ApiError) {
+    /// Blacks out every credential that an error quotes.
+    pub fn redact(&self, error: &mut Error) {
         let redact = |text: &mut String| *text = self.endpoint.redact(text);
-        redact(&mut error.message);
-        [&mut error.code, &mut error.request_id, &mut error.body].into_iter().flatten().for_each(redact);
+        match error {
+            Error::Api(error) => {
+                redact(&mut error.message);
+                [&mut error.code, &mut error.request_id, &mut error.body].into_iter().flatten().for_each(redact);
+            }
+            Error::Output(error) => {
+                redact(&mut error.message);
+                [&mut error.text, &mut error.response].into_iter().flatten().for_each(redact);
+            }
+            Error::Batch { message, .. } => redact(message),
+            // Nothing in these comes from a server, or it is redacted where it comes from.
+            Error::Configuration(_)
+            | Error::Schema { .. }
+            | Error::Connection(_)
+            | Error::Engine(_)
+            | Error::Disk(_) => {}
+        }
     }
 
     /// The JSON of a successful reply.
     pub fn parse(&self, response: &Response) -> Result<Value> {
         json::parse(&response.body).map_err(|error| {
-            let text = String::from_utf8_lossy(&response.body);
+            let text = self.endpoint.redact(&String::from_utf8_lossy(&response.body));
             let found = match text.trim() {
                 "" => "an empty body".to_owned(),
                 text => format!("'{}'", text.chars().take(200).collect::<String>()),
@@ -212,11 +232,11 @@ impl Client {
                 let request_id = || names.find_map(|name| response.headers.get(name)).map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
                 error.body = Some(body.chars().take(4000).collect());
-                self.redact(error);
             }
             Error::Output(error) => error.response = Some(body.into_owned()),
             _ => {}
         }
+        self.redact(&mut error);
         error
     }
 }

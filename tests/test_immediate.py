@@ -72,6 +72,8 @@ def test_ids(provider: Provider, client: Any, box: Any) -> None:
     assert client.get_batch_status(one.id) == status
     options = box.options(provider.name)
     assert llmbackend.get_batch_status(one.id, provider.name, provider.model, **options) == status
+    another = next(one for one in ALL if one is not provider).client(box)
+    assert another.get_batch_status(one.id) == status
     assert client.fetch_batch_results(one.id) == prompts(2)
     assert llmbackend.fetch_batch_results(one.id, provider.name, provider.model, **options) == prompts(2)
     assert client.get_batch(one.id).results() == prompts(2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._batch import Batch, CompletedBatch, completed_batch, keep_interrupted, new_immediate_id
+from ._batch import Batch, ImmediateBatch, completed_batch
 from ._config import BatchOptions, generation_config
 from ._core import Client as _CoreClient
 from ._core import Results, provider_names, unknown_name
@@ -48,12 +48,14 @@ class Client:
     """
 
     def __init__(self, provider: str, model: str, **options: Any) -> None:
-        for name, value in (("provider", provider), ("model", model)):
-            if not isinstance(value, str):
-                raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
         self.provider = provider
         self.model = model
         try:
+            for name, value in (("provider", provider), ("model", model)):
+                if not isinstance(value, str):
+                    raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
+            if options.get("timeout") == float("inf"):
+                raise ConfigurationError("timeout is inf; give a number of seconds, such as 86400 for a day")
             self._core = _core(provider, model, options)
         finally:
             # A traceback that shows local variables must show no key.
@@ -100,11 +102,23 @@ class Client:
         shape = structured_output(schema)
         reply = self._core.generate(input, generation_config(config), None if shape is None else shape._core)
         try:
-            return Response(self.provider, reply, reply.text if shape is None else shape.read(reply.text))
+            return Response(self.provider, reply, reply.text if shape is None else self._read(shape, reply.text))
         except InvalidOutputError as error:
             error.finish_reason, error.usage = reply.finish_reason, reply.usage
-            error.response = reply.raw.decode("utf-8", "replace")
+            error.response = self._core.redact(reply.raw.decode("utf-8", "replace"))
             raise
+
+    def _read(self, shape: StructuredOutput, text: str) -> Any:
+        """The value in an answer. An error holds no key, even if the answer quotes one."""
+        try:
+            return shape.read(text)
+        except InvalidOutputError as error:
+            message, safe = self._core.redact(str(error)), self._core.redact(text)
+            if (message, safe) == (str(error), text):
+                raise
+            text = safe
+        # Without the cause, which holds the answer as it came.
+        raise InvalidOutputError(message, text=text)
 
     def submit_batch(
         self,
@@ -134,21 +148,16 @@ class Client:
                 the answers that had come. So does one on whatever else a handler of a signal raises.
         """
         shape = structured_output(schema)
-        immediate_id = new_immediate_id()
-
-        def keep(results: Results) -> str:
-            return keep_interrupted(CompletedBatch(self, immediate_id, results, shape))
-
+        immediate = ImmediateBatch(self, shape)
         core = self._core.submit(
             inputs,
             generation_config(config),
             None if shape is None else shape._core,
             BatchOptions(batch_options),
-            immediate_id,
-            keep,
+            immediate,
         )
         if isinstance(core, Results):
-            return CompletedBatch(self, immediate_id, core, shape)
+            return immediate.completed(core)
         return Batch(self, core, shape)
 
     def get_batch(self, batch_id: str, schema: Schema = None) -> Batch:
@@ -170,7 +179,7 @@ class Client:
         """The state of a batch: `state` (normalized), `provider`, `raw_state` (in its words) and `batch_id`."""
         batch = self.get_batch(batch_id)
         state, raw_state = batch._states()
-        return {"state": state, "provider": self.provider, "raw_state": raw_state, "batch_id": batch.id}
+        return {"state": state, "provider": batch._client.provider, "raw_state": raw_state, "batch_id": batch.id}
 
     def fetch_batch_results(
         self, batch_id: str, schema: Schema = None, *, return_exceptions: bool = False
@@ -179,19 +188,19 @@ class Client:
         return self.get_batch(batch_id, schema).results(return_exceptions=return_exceptions)
 
 
-def _core(provider: str, model: str, options: Mapping[str, Any]) -> _CoreClient | LocalClient:
+def _core(provider: str, model: str, options: dict[str, Any]) -> _CoreClient | LocalClient:
     if provider in ENGINES:
         from .local.client import LocalClient
 
         return LocalClient(provider, model, options)
     if provider not in provider_names():
         raise ConfigurationError(unknown_name("provider", provider, [*provider_names(), *ENGINES]))
-    return _CoreClient(provider, model, dict(options))
+    return _CoreClient(provider, model, options)
 
 
 def client(provider: str, model: str, **provider_options: Any) -> Client:
     """A reusable client: see `Client`."""
-    return Client(provider, model, **provider_options)
+    return _opened(provider, model, provider_options)
 
 
 def get_response(

@@ -46,10 +46,14 @@ class Client:
         """
         The handle of a batch that exists.
         """
-    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, batch_id: str, keep: Any) -> Any:
+    def redact(self, /, text: str) -> str:
         """
-        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`. If Ctrl-C interrupts this, `keep` gets
-        what is answered, a `Results`, and returns a note for the exception.
+        `text` with every credential of this client blacked out.
+        """
+    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, immediate: Incomplete) -> Any:
+        """
+        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`, which become
+        what `immediate` says.
         """
 
 @final

@@ -28,7 +28,8 @@
         ├── BatchItemsError                   some items have no value
         └── BatchTimeoutError(TimeoutError)
 
-No message, attribute or traceback holds a key. Every error can be pickled.
+No message, attribute or traceback holds a key: where a server quotes one, there is `***`. (Answers are the caller's,
+and are not changed.) Every error can be pickled.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class OutputError(LLMBackendError):
         text: What the model did say, if anything.
         finish_reason: As in `Response`; None where the provider tells none.
         usage: Token counts, as in `Response`: the provider charges for this reply, too.
-        response: The reply's body as it came; None for a row of a provider's batch.
+        response: The reply's body; None for a row of a batch.
     """
 
     def __init__(

@@ -283,27 +283,37 @@ impl Results {
         let Source::Provider { client, call } = &self.source else {
             return serde_json::from_slice(line).map_err(|error| Error::disk("Reading results", &error.into()));
         };
+        let mut outcome = self.understand(index, line, client, call);
+        if outcome.result.is_err() {
+            // What an error quotes is taken from a row without keys: half of one would not be known again.
+            let safe = client.endpoint.redact(&String::from_utf8_lossy(line));
+            let again = self.understand(index, safe.as_bytes(), client, call);
+            outcome = if again.result.is_err() { again } else { outcome };
+        }
+        if let Err(error) = &mut outcome.result {
+            client.redact(error);
+        }
+        Ok(outcome)
+    }
+
+    /// What a row of the provider's says.
+    fn understand(&self, index: u64, line: &[u8], client: &Client, call: &Call) -> Outcome {
         let row = match json::parse(line) {
             Ok(row) => row,
             Err(error) => {
                 let text: String = String::from_utf8_lossy(line).chars().take(200).collect();
                 let message = format!("{}: its row of results is no JSON ({error}): {text}", self.name(index));
                 let error = Error::batch(BatchErrorKind::Other, &self.batch_id, message);
-                return Ok(Outcome { status: Status::Failed, result: Err(error) });
+                return Outcome { status: Status::Failed, result: Err(error) };
             }
         };
         let result = match client.provider.batches().read_row(&row, call.reading()) {
             RowOutcome::Answered(mut generation) => call.check(&mut generation, call.reading()).map(|()| generation),
-            RowOutcome::Error(mut error) => {
-                if let Error::Api(error) = &mut error {
-                    client.redact(error);
-                }
-                Err(error)
-            }
-            RowOutcome::Expired(reason) => return Ok(self.never_ran(index, Status::Expired, &reason)),
-            RowOutcome::Cancelled(reason) => return Ok(self.never_ran(index, Status::Cancelled, &reason)),
+            RowOutcome::Error(error) => Err(error),
+            RowOutcome::Expired(reason) => return self.never_ran(index, Status::Expired, &reason),
+            RowOutcome::Cancelled(reason) => return self.never_ran(index, Status::Cancelled, &reason),
         };
-        Ok(Outcome { status: Status::of(&result), result })
+        Outcome { status: Status::of(&result), result }
     }
 
     fn never_ran(&self, index: u64, status: Status, reason: &str) -> Outcome {

@@ -152,7 +152,7 @@ impl Batch {
         let job = self.look(transport).await?;
         if !job.state.is_terminal() {
             let message = format!("it is {} ('{}'); wait() until it is done", job.state.name(), job.raw_state);
-            return Err(Error::batch(BatchErrorKind::NotCompleted, &self.id, message));
+            return Err(self.error(BatchErrorKind::NotCompleted, &message));
         }
         let inside = lock(&self.seen).rows.as_ref().map(File::try_clone).transpose();
         let inside = inside.map_err(|error| Error::disk("Reading results", &error))?;
@@ -211,7 +211,12 @@ impl Batch {
     pub fn failure(&self, job: &Job) -> Error {
         let why = if job.reasons.is_empty() { String::new() } else { format!(": {}", job.reasons.join("; ")) };
         let message = format!("it is {} ('{}'){why}", job.state.name(), job.raw_state);
-        Error::batch(BatchErrorKind::Failed, &self.id, self.client.endpoint.redact(&message))
+        self.error(BatchErrorKind::Failed, &message)
+    }
+
+    /// States and reasons are a server's words, in which it may quote a key.
+    fn error(&self, kind: BatchErrorKind, message: &str) -> Error {
+        Error::batch(kind, &self.id, self.client.endpoint.redact(message))
     }
 
     /// Waits, look by look: see [`Waiter`].
@@ -283,7 +288,7 @@ impl Waiter {
             "{state} after {:.1} s. It goes on at the provider: wait() again, or fetch it later by its id.{trouble}",
             self.started.elapsed().as_secs_f64()
         );
-        Error::batch(BatchErrorKind::TimedOut, &self.batch.id, message)
+        self.batch.error(BatchErrorKind::TimedOut, &message)
     }
 }
 

@@ -167,9 +167,13 @@ pub trait BatchApi: Send + Sync {
 
     fn cancel(&self, id: &str) -> Request;
 
-    /// An id as the caller may write it, as the provider writes it.
+    /// An id as the caller may write it, as the provider writes it. Refuses what could only be another place on the server.
     fn job_id(&self, id: &str) -> Result<String> {
-        Ok(id.to_owned())
+        let illegal = |c: char| c.is_whitespace() || c.is_control() || "/\\?#%".contains(c);
+        match id.chars().any(illegal) || matches!(id, "." | "..") {
+            true => Err(Error::configuration(format!("{id:?} cannot be the id of a batch; give what batch.id was"))),
+            false => Ok(id.to_owned()),
+        }
     }
 
     /// None if `body` is no job.

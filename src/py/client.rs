@@ -76,9 +76,9 @@ impl Client {
         Ok(Reply { generation: generation.map_err(to_py)? })
     }
 
-    /// Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`. If Ctrl-C interrupts this, `keep` gets
-    /// what is answered, a `Results`, and returns a note for the exception.
-    #[pyo3(signature = (inputs, config, schema, options, batch_id, keep))]
+    /// Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`, which become
+    /// what `immediate` says.
+    #[pyo3(signature = (inputs, config, schema, options, immediate))]
     fn submit<'py>(
         &self,
         py: Python<'py>,
@@ -86,8 +86,7 @@ impl Client {
         config: Config<'py>,
         schema: Option<&Schema>,
         options: BatchOptions<'py>,
-        batch_id: &str,
-        keep: &Bound<'py, PyAny>,
+        immediate: Immediate<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut config = config.read()?;
         let inputs = Inputs::new(inputs, config.take_conversations().map_err(to_py)?)?;
@@ -100,7 +99,7 @@ impl Client {
         let custom_ids = options.custom_ids(is_native.then_some(api))?;
         if !is_native {
             let call = self.prepare(py, &config, system.as_deref(), schema)?;
-            let results = self.answer(py, inputs, call, custom_ids, options.concurrency, batch_id, keep)?;
+            let results = self.answer(py, inputs, call, custom_ids, options.concurrency, &immediate)?;
             return Ok(Bound::new(py, results)?.into_any());
         }
         let schema = schema.map(|schema| schema.core.clone());
@@ -111,17 +110,22 @@ impl Client {
             completion_window: text(&options.completion_window, "completion_window")?,
             stop: forms.first().map(|form| form.prepared.reading.stop.clone()).unwrap_or_default(),
             // Random from Python: the generator of a forked child would repeat its parent's.
-            token: batch_id.rsplit('-').next().unwrap_or_default().to_owned(),
+            token: immediate.id.rsplit('-').next().unwrap_or_default().to_owned(),
         };
         api.check(&job).map_err(to_py)?;
         self.warn(py, forms.first().map(|form| form.prepared.notices.as_slice()).unwrap_or_default())?;
         let written = inputs.write(py, &self.core, forms, custom_ids)?;
         if written.ids.is_empty() {
             let file = disk::temporary("results").map_err(to_py)?;
-            let nothing = collect::Results::recorder(batch_id.to_owned(), written.ids, file);
+            let nothing = collect::Results::recorder(immediate.id, written.ids, file);
             return Ok(Bound::new(py, Results::new(nothing))?.into_any());
         }
         Ok(Bound::new(py, Batch::submit(py, self.core.clone(), schema, written, job)?)?.into_any())
+    }
+
+    /// `text` with every credential of this client blacked out.
+    fn redact(&self, text: &Bound<'_, PyString>) -> String {
+        self.core.endpoint.redact(&text.to_string_lossy())
     }
 
     /// The handle of a batch that exists.
@@ -141,14 +145,13 @@ impl Client {
         call: Call,
         custom_ids: Option<RowIds>,
         concurrency: usize,
-        batch_id: &str,
-        keep: &Bound<'_, PyAny>,
+        immediate: &Immediate<'_>,
     ) -> PyResult<Results> {
         let prompts =
             inputs.spool(py, |prompt, index| self.core.check_input(&call, &prompt, index).map(|()| prompt))?;
         let ids = RowIds::for_inputs(custom_ids, prompts.count).map_err(to_py)?;
         let file = disk::temporary("results").map_err(to_py)?;
-        let recorder = collect::Results::recorder(batch_id.to_owned(), ids, file);
+        let recorder = collect::Results::recorder(immediate.id.clone(), ids, file);
         let core = self.core.clone();
         let ended = runtime::wait_with_grace(py, RECORD_GRACE, |transport, interrupt| async move {
             immediate::answer(&core, &transport, &call, prompts, concurrency, recorder, interrupt).await
@@ -156,7 +159,7 @@ impl Client {
         match ended {
             Ended::InTime(results) => Ok(Results::new(results.map_err(to_py)?)),
             Ended::Interrupted(interrupt, Some(Ok(results))) if results.rows() > 0 => {
-                let note = keep.call1((Results::new(results),))?;
+                let note = immediate.keep.call1((Results::new(results),))?;
                 Err(with_note(py, interrupt, &note.extract::<String>()?))
             }
             Ended::Interrupted(interrupt, _) => Err(interrupt),
@@ -224,6 +227,14 @@ impl Config<'_> {
             extra: to_map(&self.extra, "config.extra")?,
         })
     }
+}
+
+/// An `ImmediateBatch` of `_batch.py`.
+#[derive(FromPyObject)]
+pub struct Immediate<'py> {
+    id: String,
+    /// Takes the results of a batch that was interrupted and how many inputs have one; returns a note for the exception.
+    keep: Bound<'py, PyAny>,
 }
 
 /// The fields of a `BatchOptions` of `_config.py`.

@@ -16,8 +16,9 @@ from .engine import Request, take_options
 from .sampling import common
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from .._batch import ImmediateBatch
     from .._config import BatchOptions, GenerationConfig
     from .._core import Results
     from .conversation import Prompt, Text
@@ -67,8 +68,7 @@ class LocalClient:
         config: GenerationConfig,
         schema: object,
         options: BatchOptions,
-        batch_id: str,
-        keep: Callable[[Results], str],
+        immediate: ImmediateBatch,
     ) -> Results:
         """Answers all inputs; see `Client.submit_batch`."""
         self._refuse_schema(schema)
@@ -77,14 +77,14 @@ class LocalClient:
                 f'batch_options["native"] is True, and {self._provider} runs here: it has no jobs; leave it out'
             )
         sampling = self._read(config, options.system)
-        batch = LocalBatch(inputs, common(config.extra), options.system, options.custom_ids, batch_id)
+        batch = LocalBatch(inputs, common(config.extra), options.system, options.custom_ids, immediate.id)
         sampling = sampling._replace(stop=(*sampling.stop, *batch.stop))
         try:
             self._answer_all(batch, sampling)
         except BaseException as error:
             results = batch.results()
             if results.rows:
-                add_note(error, keep(results))
+                add_note(error, immediate.keep(results))
             raise
         return batch.results()
 
@@ -100,6 +100,10 @@ class LocalClient:
             f"batch {batch_id}: {self._provider} runs here and has no jobs that could be opened; its batches are done "
             "when submit_batch returns"
         )
+
+    def redact(self, text: str) -> str:
+        """As it is: an engine has no credentials."""
+        return text
 
     def close(self) -> None:
         """Gives the model's memory back; the next prompt loads it again."""

@@ -79,7 +79,9 @@ struct Anthropic {
 
 impl Provider for Anthropic {
     fn prepare(&self, ask: &Ask) -> Result<Prepared> {
-        let Common { system, stop, rest } = ask.config.common(ask.batch_system)?;
+        let common = ask.config.common(ask.batch_system)?;
+        common.refuse_conversation()?;
+        let Common { system, stop, rest } = common;
         let mut notices = Vec::new();
         if ask.config.seed.is_some() {
             notices.push(Notice::new("seed", "Anthropic's Messages API has no seed: it is not sent"));

@@ -49,7 +49,9 @@ struct OpenAi {
 
 impl Provider for OpenAi {
     fn prepare(&self, ask: &Ask) -> Result<Prepared> {
-        let Common { system, stop, mut rest } = ask.config.common(ask.batch_system)?;
+        let common = ask.config.common(ask.batch_system)?;
+        common.check_conversation_id()?;
+        let Common { system, stop, mut rest } = common;
         check_extra(&rest, system.is_some())?;
         let mut notices = Vec::new();
         let mut body = Map::new();
