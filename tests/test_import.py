@@ -14,9 +14,9 @@ import llmbackend
 from llmbackend import errors
 
 ABSENT = """
-aiohttp anthropic argparse ast asyncio collections.abc dataclasses google httpx inspect json logging mlx mlx_lm openai
-pyarrow pydantic pydantic_core re requests socket ssl subprocess tempfile threading torch tqdm transformers typing
-urllib vllm
+accelerate aiohttp anthropic argparse ast asyncio collections.abc dataclasses google httpx inspect json
+llmbackend.local.client logging mlx mlx_lm numpy openai pyarrow pydantic pydantic_core re requests socket ssl
+subprocess tempfile threading torch tqdm transformers typing urllib vllm
 """.split()  # noqa: SIM905
 
 
