@@ -22,9 +22,13 @@ os.environ |= {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process
 }
 
+# The engines are thousands of modules: whatever this machine is set up for, they are compiled once, not once a process.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-import tiny_models
+import tiny_models  # noqa: E402
 
 ENGINES = "torch|transformers|accelerate|vllm|mlx|mlx_lm"
 

@@ -14,7 +14,7 @@ from tiny_models import SCRIPT, make_scripted
 
 import llmbackend
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the server
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the server
 
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
 
