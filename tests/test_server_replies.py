@@ -1,5 +1,5 @@
-"""What vLLM, `transformers serve` and llama.cpp's server answered on paths that they lack, or that are not ours. Recorded;
-their answers to a call are read in test_openai_replies.py and test_anthropic_replies.py."""
+"""What vLLM, `transformers serve` and llama.cpp's server answered on paths that they lack, or that are not ours,
+recorded. Their answers to a call are read in test_openai_replies.py and test_anthropic_replies.py."""
 
 from __future__ import annotations
 

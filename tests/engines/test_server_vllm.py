@@ -14,8 +14,6 @@ from server import serve
 
 import llmbackend
 
-pytestmark = pytest.mark.timeout(600)  # the first test waits for the server
-
 KEY = "sk-only-for-this-test"
 BOTH = ["openai", "anthropic"]
 GREEDY = {"max_tokens": 24, "temperature": 0}
