@@ -22,7 +22,7 @@ test: ## the Rust tests (the core alone, without Python), then pytest
 	cargo test --locked --quiet
 	$(PY) -m pytest $(ARGS)
 
-test-engines: ## real local engines on tiny models, and our client against real servers; installs the engines (5 GB) into .venv-engines
+test-engines: ## real engines on tiny models, and our client against real servers; installs them (5 GB) into .venv-engines
 	$(SETUP) build engines
 	.venv-engines/bin/python -m pytest tests/engines $(ARGS)
 
