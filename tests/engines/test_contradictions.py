@@ -11,7 +11,10 @@ import llmbackend
 
 CONFIGS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "transformers": [
-        ({"max_tokens": 5, "extra": {"max_new_tokens": 6}}, r"config.max_tokens is 5 and config.extra\[.max_new_tokens"),
+        (
+            {"max_tokens": 5, "extra": {"max_new_tokens": 6}},
+            r"config.max_tokens is 5 and config.extra\[.max_new_tokens",
+        ),
         ({"temperature": 0.5, "extra": {"do_sample": False}}, "do_sample"),
         ({"extra": {"do_sample": True}, "temperature": 0}, "do_sample"),
         ({"extra": {"num_return_sequences": 2}}, "num_return_sequences"),
@@ -42,7 +45,10 @@ CONFIGS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"extra": {"sampler": {"temp": 1}}}, "sampler"),
     ],
     "mlx": [
-        ({"temperature": 0.5, "extra": {"sampler": {"temp": 0.6}}}, r"config.temperature is 0.5 and config.extra\[.sampler"),
+        (
+            {"temperature": 0.5, "extra": {"sampler": {"temp": 0.6}}},
+            r"config.temperature is 0.5 and config.extra\[.sampler",
+        ),
         ({"top_p": 0.5, "extra": {"sampler": {"top_p": 0.6}}}, "config.top_p is 0.5"),
         ({"temperature": 0.5, "extra": {"temp": 0.6}}, "config.temperature is 0.5"),
         ({"extra": {"temp": 0.5, "sampler": {"temp": 0.6}}}, "temp"),

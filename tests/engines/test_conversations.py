@@ -12,9 +12,7 @@ from small import told
 import llmbackend
 
 TURNS = [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hello"}]
-TEMPLATED = (
-    "<|im_start|>system\nBe brief<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
-)
+TEMPLATED = "<|im_start|>system\nBe brief<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
 LIMIT = {"max_tokens": 16}
 
 
@@ -25,7 +23,10 @@ def with_extra(**extra: Any) -> dict[str, Any]:
 def test_every_way_to_say_the_same(random_client: llmbackend.Client) -> None:
     """The template, written out as a plain prompt, is the judge of all other ways."""
     expected = told(random_client.generate(TEMPLATED, LIMIT))
-    parts = [{"role": "system", "content": "Be brief"}, {"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+    parts = [
+        {"role": "system", "content": "Be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+    ]
     for prompt, config in [
         ("Hello", with_extra(system="Be brief")),
         ("Hello", with_extra(system_instruction="Be brief")),
@@ -91,7 +92,9 @@ def test_a_begun_answer_is_gone_on_with(chat_client: llmbackend.Client) -> None:
     assert chat_client.get_response("-", {"extra": {"conversation": turns, "system": "Be brief"}}) == rest
 
 
-def test_a_system_text_without_its_template_is_an_error(clients: small.Clients, provider: str, random_model: str) -> None:
+def test_a_system_text_without_its_template_is_an_error(
+    clients: small.Clients, provider: str, random_model: str
+) -> None:
     client = clients.of(provider, random_model, apply_chat_template=False)
     for ask in (
         lambda: client.get_response("Hello", with_extra(system="Be brief")),

@@ -96,7 +96,9 @@ def test_a_template_that_refuses_one_conversation(tmp_path: Path, provider: str)
 
 def test_the_handle(random_client: llmbackend.Client, provider: str, capsys: pytest.CaptureFixture[str]) -> None:
     batch = random_client.submit_batch(["Hello", "Hi"], LIMIT, batch_options={"custom_ids": ["a", "b"]})
-    other = random_client.submit_batch(["Hello"], LIMIT, batch_options={"display_name": "x", "completion_window": "24h"})
+    other = random_client.submit_batch(
+        ["Hello"], LIMIT, batch_options={"display_name": "x", "completion_window": "24h"}
+    )
     assert isinstance(batch, llmbackend.CompletedBatch) and batch.id != other.id
     assert capsys.readouterr() == ("", "")
     seen: list[str] = []

@@ -120,9 +120,7 @@ def test_an_engine_that_stays_broken_fails_each_item(
     assert random_client.submit_batch(prompts(5), LIMIT).results()
 
 
-def test_an_interrupt_inside_of_the_engine(
-    random_client: llmbackend.Client, breakdowns: list[BaseException]
-) -> None:
+def test_an_interrupt_inside_of_the_engine(random_client: llmbackend.Client, breakdowns: list[BaseException]) -> None:
     asked = prompts(9)
     expected = [told(item) for item in random_client.submit_batch(asked, LIMIT).items()]
     breakdowns.append(KeyboardInterrupt())
