@@ -67,7 +67,7 @@ class Engine:
             raise ConfigurationError("lora_path and lora_name are each a str")
         folder = Path(path).expanduser().resolve()
         try:
-            rank = json.loads((folder / "adapter_config.json").read_bytes())["r"]
+            rank = int(json.loads((folder / "adapter_config.json").read_bytes())["r"])
         except OSError as error:
             raise ConfigurationError(
                 f"lora_path is '{path}', and adapter_config.json cannot be read there ({error.strerror}); give the "
@@ -77,7 +77,7 @@ class Engine:
             raise ConfigurationError(f"lora_path is '{path}', whose adapter_config.json names no rank 'r'") from error
         if not any(folder.glob("adapter_model.*")):
             raise ConfigurationError(f"lora_path is '{path}', and no adapter_model.safetensors is there")
-        return name or folder.name, str(folder), int(rank)
+        return name or folder.name, str(folder), rank
 
     def load(self) -> None:
         # A second process for the engine would import the caller's script again, and die if that has no main guard.
