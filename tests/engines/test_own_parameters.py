@@ -126,8 +126,9 @@ def test_parameters_of_mlx(clients: small.Clients, scripted_model: str, random_m
 
 
 def test_a_client_of_vllm_with_its_settings(random_model: str) -> None:
-    with llmbackend.client("vllm", random_model, llm_kwargs={**small.SMALL_VLLM, "max_model_len": 64}) as client:
-        with pytest.raises(llmbackend.ConfigurationError, match="the model takes 64"):
-            client.get_response("and " * 65)
+    options = {"llm_kwargs": {**small.SMALL_VLLM, "max_model_len": 64}}
+    refusal = pytest.raises(llmbackend.ConfigurationError, match="the model takes 64")
+    with llmbackend.client("vllm", random_model, **options) as client, refusal:
+        client.get_response("and " * 65)
     with pytest.raises(llmbackend.ConfigurationError, match="another model"):
         llmbackend.client("vllm", random_model, llm_kwargs={"model": "other"})
