@@ -142,4 +142,8 @@ def test_the_faults_are_those_of_the_sandbox() -> None:
     listed = re.findall(r"`(\w+)`", table)
     with pytest.raises(llmbackend.ConfigurationError) as caught:
         llmbackend.sandbox(faults=["no such fault"])
+    shown = re.findall(r"--fault '([^']+)'", ALL)
+    assert shown
+    with llmbackend.sandbox(faults=shown):
+        pass
     assert listed == str(caught.value).partition("Known faults: ")[2].split(", ")
