@@ -282,8 +282,8 @@ class ImmediateBatch:
         """Keeps what an interrupt has left of it as long as this process lives; says where that is."""
         _interrupted[self.id] = self.completed(results)
         return (
-            f"llmbackend: {results.rows} of {len(results)} inputs were answered, and their answers are kept as long as this"
-            f" process lives: client.get_batch({self.id!r}).items()"
+            f"llmbackend: {results.rows} of {len(results)} inputs were answered, and their answers are kept as long as"
+            f" this process lives: client.get_batch({self.id!r}).items()"
         )
 
 

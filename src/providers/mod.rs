@@ -169,8 +169,8 @@ pub trait BatchApi: Send + Sync {
 
     /// An id as the caller may write it, as the provider writes it. Refuses what could only be another place on the server.
     fn job_id(&self, id: &str) -> Result<String> {
-        let illegal = |c: char| c.is_whitespace() || c.is_control() || "/\\?#%".contains(c);
-        match id.chars().any(illegal) || matches!(id, "." | "..") {
+        // Everything else that means something in a path is escaped, as the SDKs do.
+        match matches!(id, "." | "..") {
             true => Err(Error::configuration(format!("{id:?} cannot be the id of a batch; give what batch.id was"))),
             false => Ok(id.to_owned()),
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,16 @@ os.environ |= {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process
 }
 
+# The engines are thousands of modules: whatever this machine is set up for, they are compiled once, not once a process.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-import tiny_models
+import small  # noqa: E402
+import tiny_models  # noqa: E402
+
+import llmbackend  # noqa: E402
 
 ENGINES = "torch|transformers|accelerate|vllm|mlx|mlx_lm"
 
@@ -35,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", rf"ignore:::({ENGINES})(\.|$)")
     # Raised by no module: vLLM's extensions are made with SWIG.
     config.addinivalue_line("filterwarnings", r"ignore:builtin type [Ss]wig\w+ has no __module__:DeprecationWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Whatever test comes first waits until its engine or server is there.
+        item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +84,27 @@ def no_template_model(models: Path) -> str:
 def no_pad_model(models: Path) -> str:
     """`random_model` without a token for padding."""
     return str(tiny_models.make_random(models / "no-pad", pad_token=False))
+
+
+@pytest.fixture(scope="session", params=["transformers", "vllm", "mlx"])
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[small.Clients]:
+    """Clients that tests share, so that a model is loaded once."""
+    clients = small.Clients()
+    yield clients
+    clients.close()
+
+
+@pytest.fixture(scope="session")
+def random_client(clients: small.Clients, provider: str, random_model: str) -> llmbackend.Client:
+    return clients.of(provider, random_model)
+
+
+@pytest.fixture(scope="session")
+def chat_client(clients: small.Clients, provider: str, scripted_model: str) -> llmbackend.Client:
+    """It answers every prompt with `tiny_models.SCRIPT`."""
+    return clients.of(provider, scripted_model, apply_chat_template=True)

@@ -12,8 +12,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-# Seconds. vLLM takes half a minute on two cores that nobody else uses.
-STARTS_WITHIN = 240
+# Seconds. Two of vLLM's processes import it, one after the other: minutes on cores that are busy with something else.
+STARTS_WITHIN = 480
 ENDS_WITHIN = 15
 
 

@@ -14,8 +14,6 @@ from tiny_models import SCRIPT, make_scripted
 
 import llmbackend
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the server
-
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
 
 

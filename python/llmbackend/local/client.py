@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from .._core import LocalBatch, Reply, Usage, local_prompt
 from ..errors import ConfigurationError, EngineError, LLMBackendError, add_note
 from . import ENGINES
 from .conversation import Template, encode, read
-from .engine import Request, take_options
+from .engine import Request, random_state_kept, take_options
 from .sampling import common
 
 if TYPE_CHECKING:
@@ -54,12 +54,14 @@ class LocalClient:
         line, stop = local_prompt(input, common(config.extra))
         sampling = sampling._replace(stop=(*sampling.stop, *stop))
         with self._loaded(sampling) as engine:
-            request = self._request(json.loads(line), sampling)
             try:
+                request = self._request(json.loads(line), sampling)
                 ((_, answer),) = engine.generate({0: request}, sampling)
+                text = read(engine.tokenizer, request.tokens, answer, sampling.stop)
+            except LLMBackendError:
+                raise
             except Exception as error:
-                raise self._failure(error) from error
-            text = read(engine.tokenizer, request.tokens, answer, sampling.stop)
+                raise self._failure(error, sampling) from error
         return Reply(text.text, text.finish_reason, _usage(request, text), self._model)
 
     def submit(
@@ -133,14 +135,27 @@ class LocalClient:
         """The engine, for one caller at a time, ready for `sampling`."""
         with self._lock:
             if not self._is_loaded:
-                try:
-                    self._engine.load()
-                except Exception as error:
-                    self._engine.close()
-                    raise self._failure(error) from error
-                self._is_loaded = True
-            self._engine.check(sampling)
-            yield self._engine
+                self._load()
+            try:
+                self._engine.check(sampling)
+            except LLMBackendError:
+                raise
+            except Exception as error:
+                what = f"{self._provider} refuses the config{_own(sampling)}: {type(error).__name__}: {error}"
+                raise ConfigurationError(what) from error
+            with random_state_kept():
+                yield self._engine
+
+    def _load(self) -> None:
+        try:
+            self._engine.load()
+        except BaseException as error:
+            with suppress(Exception):  # what broke the one may break the other
+                self._engine.close()
+            if isinstance(error, Exception):
+                raise self._failure(error) from error
+            raise
+        self._is_loaded = True
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> Request:
         """A prompt's tokens, which the model must have room for, and for one more."""
@@ -159,33 +174,42 @@ class LocalClient:
             try:
                 requests[index] = self._request(prompt, sampling)
             except Exception as error:
-                reason = error if isinstance(error, ConfigurationError) else self._failure(error)
+                reason = self._failure(error)
                 batch.fail(index, type(reason)(f"inputs[{index}]: {reason}"))
-        self._generate(requests, sampling, batch)
+        if requests:
+            self._generate(requests, sampling, batch)
 
     def _generate(self, requests: dict[int, Request], sampling: Sampling, batch: LocalBatch) -> None:
         """Records an outcome for each request. Where the engine fails, the half that is to blame is looked for."""
         left = dict(requests)
         try:
-            for index, answer in self._engine.generate(requests, sampling) if requests else ():
-                text = read(self._engine.tokenizer, requests[index].tokens, answer, sampling.stop)
-                batch.answer(index, text.text, text.finish_reason, _usage(requests[index], text), self._model)
-                del left[index]
+            with closing(self._engine.generate(requests, sampling)) as answers:
+                for index, answer in answers:
+                    text = read(self._engine.tokenizer, requests[index].tokens, answer, sampling.stop)
+                    batch.answer(index, text.text, text.finish_reason, _usage(requests[index], text), self._model)
+                    del left[index]
         except LLMBackendError:
             raise  # not the engine's: the disk
         except Exception as error:
-            if len(left) == 1:
-                (index,) = left
-                batch.fail(index, self._failure(error))
+            if len(left) < 2:
+                for index in left:
+                    batch.fail(index, self._failure(error, sampling))
                 return
             rest = list(left.items())
             for part in (rest[: len(rest) // 2], rest[len(rest) // 2 :]):
                 self._generate(dict(part), sampling, batch)
 
-    def _failure(self, error: Exception) -> LLMBackendError:
+    def _failure(self, error: Exception, sampling: Sampling | None = None) -> LLMBackendError:
         if isinstance(error, LLMBackendError):
             return error
-        return EngineError(f"{self._provider} failed on model '{self._model}': {type(error).__name__}: {error}")
+        where = f"{self._provider} failed on model '{self._model}'{_own(sampling) if sampling else ''}"
+        return EngineError(f"{where}: {type(error).__name__}: {error}")
+
+
+def _own(sampling: Sampling) -> str:
+    """The entries of `config.extra` that are the engine's own: often they are to blame for what it says."""
+    entries = ", ".join(f"{key}={value!r:.80}" for key, value in sampling.extra.items())
+    return f" (config.extra: {entries})" if entries else ""
 
 
 def _usage(request: Request, text: Text) -> Usage:

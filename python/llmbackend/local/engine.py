@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.util
 import os
 import random
+import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .._core import unknown_name
 from ..errors import ConfigurationError, EngineError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -62,7 +65,9 @@ class Engine(Protocol):
     def check(self, sampling: Sampling) -> None:
         """Refuses, as a ConfigurationError, what only the loaded engine knows that it cannot do."""
 
-    def generate(self, requests: Mapping[int, Request], sampling: Sampling) -> Iterator[tuple[int, Answer]]:
+    def generate(
+        self, requests: Mapping[int, Request], sampling: Sampling
+    ) -> Generator[tuple[int, Answer], None, None]:
         """Answers each request, in any order, each as soon as it can. It can be closed or fail at any time, and the
         engine works afterwards."""
 
@@ -118,19 +123,32 @@ def model_path(provider: str, model: str) -> str:
     return path
 
 
+def collect() -> None:
+    """Gives the memory back of what nothing refers to any more."""
+    gc.collect()
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if mlx := sys.modules.get("mlx.core"):
+        mlx.clear_cache()
+
+
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Whatever happens inside to the global random states of Python, numpy and torch is undone."""
-    import numpy
-    import torch
-
-    states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    """Whatever happens inside to the global random states of Python and of the libraries loaded so far is undone."""
+    states = random.getstate()
+    undo = []
+    if numpy := sys.modules.get("numpy"):
+        undo.append(partial(numpy.random.set_state, numpy.random.get_state()))
+    if torch := sys.modules.get("torch"):
+        undo.append(partial(torch.set_rng_state, torch.get_rng_state()))
+        if torch.cuda.is_initialized():
+            undo.append(partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
+    if mlx := sys.modules.get("mlx.core"):
+        high, low = mlx.random.state[0].tolist()  # which is how a seed is kept
+        undo.append(partial(mlx.random.seed, high << 32 | low))
     try:
         yield
     finally:
-        random.setstate(states[0])
-        numpy.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if on_gpu is not None:
-            torch.cuda.set_rng_state_all(on_gpu)
+        random.setstate(states)
+        for restore in undo:
+            restore()

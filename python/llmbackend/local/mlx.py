@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,10 @@ from .._core import unknown_name
 from ..errors import ConfigurationError
 from . import engine
 from .conversation import decode
-from .sampling import merged, refuse_unknown, resolved, whole
+from .sampling import check_count, merged, refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -51,6 +50,8 @@ class Engine:
 
     def read(self, config: GenerationConfig) -> Sampling:
         config, extra = whole(config, _NAMES)
+        for name in _GENERATOR:
+            check_count(extra, name)
         sampler = extra.pop("sampler", None)
         if callable(sampler):
             for name in ("temperature", "top_p", "seed"):
@@ -80,15 +81,13 @@ class Engine:
     def load(self) -> None:
         library = engine.import_engine("mlx", "mlx_lm")
         path = engine.model_path("mlx", self._model_id)
-        self._model, self.tokenizer = library.load(path, **self._load_kwargs)[:2]
+        with engine.random_state_kept():
+            self._model, self.tokenizer = library.load(path, **self._load_kwargs)[:2]
         self.context = getattr(self._model.args, "max_position_embeddings", None)
 
     def close(self) -> None:
-        import mlx.core as mx
-
         self._model = self.tokenizer = None
-        gc.collect()
-        mx.clear_cache()
+        engine.collect()
 
     def check(self, sampling: Sampling) -> None:
         from mlx_lm.sample_utils import make_logits_processors
@@ -104,7 +103,7 @@ class Engine:
 
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
-    ) -> Iterator[tuple[int, engine.Answer]]:
+    ) -> Generator[tuple[int, engine.Answer], None, None]:
         from mlx_lm.generate import BatchGenerator
 
         rows = list(requests.items())
@@ -145,10 +144,7 @@ class Engine:
         from mlx_lm.sample_utils import make_logits_processors
 
         known = inspect.signature(make_logits_processors).parameters
-        try:
-            made = make_logits_processors(**{key: sampling.extra[key] for key in known if key in sampling.extra})
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"mlx refuses the config: {error}") from error
+        made = make_logits_processors(**{key: sampling.extra[key] for key in known if key in sampling.extra})
         return [*made, *(sampling.extra.get("logits_processors") or ())]
 
     def _samplers(self, sampling: Sampling, rows: int) -> list[Any]:
@@ -177,34 +173,52 @@ class Engine:
             steps.append(
                 partial(library.apply_min_p, min_p=min_p, min_tokens_to_keep=extra.get("min_tokens_to_keep", 1))
             )
-        if probability := extra.get("xtc_probability"):
-            steps.append(
-                partial(
-                    library.apply_xtc,
-                    xtc_probability=probability,
-                    xtc_threshold=extra.get("xtc_threshold", 0.1),
-                    xtc_special_tokens=extra.get("xtc_special_tokens") or [],
-                )
-            )
         key = mx.random.key(sampling.new_seed())
 
-        def sample(logprobs: Any) -> Any:
+        def new_key() -> Any:
             nonlocal key
+            key, now = mx.random.split(key)
+            return now
+
+        if probability := extra.get("xtc_probability"):
+            keeps, threshold = extra.get("xtc_special_tokens") or [], extra.get("xtc_threshold", 0.1)
+            steps.append(lambda logprobs: _xtc(logprobs, probability, threshold, keeps, new_key()))
+
+        def sample(logprobs: Any) -> Any:
             logprobs = logprobs * (1 / sampling.temperature)
             logprobs = logprobs - mx.logsumexp(logprobs, axis=-1, keepdims=True)
             for step in steps:
                 logprobs = step(logprobs)
-            key, now = mx.random.split(key)
-            return mx.random.categorical(logprobs, key=now)
+            return mx.random.categorical(logprobs, key=new_key())
 
         return sample
+
+
+def _xtc(logprobs: Any, probability: float, threshold: float, keeps: list[int], key: Any) -> Any:
+    """Now and then without the likeliest tokens: of those over the threshold only the least likely stays.
+
+    As mlx-lm's, which draws from the global state.
+    """
+    import mlx.core as mx
+
+    chances = mx.softmax(logprobs, -1)
+    least = mx.where(chances > threshold, chances, mx.inf).min(axis=-1, keepdims=True)
+    excluded = chances > least
+    if keeps:
+        excluded[..., mx.array(keeps)] = False
+    excluded = excluded & (mx.random.uniform(key=key) < probability)
+    return mx.where(excluded, -mx.inf, logprobs)
 
 
 def _checked(extra: dict[str, Any], place: str) -> dict[str, Any]:
     """`extra`, its parameters of the sampler in their range: mlx-lm takes any value and then makes no sense."""
     for name, bounds in _SAMPLER.items():
         value = extra.get(name)
-        if bounds is None or value is None:
+        if value is None:
+            continue
+        if bounds is None:
+            if not isinstance(value, (list, tuple)) or not all(isinstance(token, int) for token in value):
+                raise ConfigurationError(f'{place}["{name}"] is {value!r}; give a list of token ids')
             continue
         least, most = bounds
         is_number = isinstance(value, (int, float) if isinstance(most, (int, float)) else int)

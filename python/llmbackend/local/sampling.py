@@ -79,7 +79,8 @@ def whole(
         names: The engine's words for the fields.
         defaults: Entries of `extra` for what the config says nothing of.
     """
-    entries = {key: value for key, value in config.extra.items() if key not in COMMON}
+    # What is None is not asked for.
+    entries = {key: value for key, value in config.extra.items() if key not in COMMON and value is not None}
     given, extra = merged(config, entries, "config.extra", names)
     base, more = merged(GenerationConfig(), defaults or {}, "the client's options", names)
     fields = {field: getattr(base if getattr(given, field) is None else given, field) for field in _FIELDS}
@@ -108,3 +109,10 @@ def refuse_unknown(provider: str, extra: Iterable[str], known: Iterable[str]) ->
     for key in extra:
         if key not in known:
             raise ConfigurationError(unknown_name(f"entry of config.extra for provider '{provider}':", key, known))
+
+
+def check_count(extra: Mapping[str, Any], name: str) -> None:
+    """Refuses an entry of `config.extra` that is no int of 1 or more."""
+    value = extra.get(name, 1)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f'config.extra["{name}"] is {value!r}; give an int of 1 or more')

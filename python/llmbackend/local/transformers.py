@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from . import engine
-from .sampling import refuse_unknown, resolved, whole
+from .sampling import check_count, refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -79,60 +78,54 @@ class Engine:
         do_sample = extra.pop("do_sample", None)
         if do_sample and config.temperature is None:
             config.temperature = 1.0
-        asked = resolved(config, {"batch_size": _BATCH_SIZE, **extra})
+        asked = resolved(config, extra)
         if do_sample is not None and do_sample == asked.is_greedy:
             raise errors.ConfigurationError(
                 f'config.extra["do_sample"] is {do_sample!r}, and temperature is {asked.temperature}; drop one of them'
             )
         for name in ("batch_size", "num_beams", "num_return_sequences"):
-            _check_count(name, asked.extra.get(name, 1))
+            check_count(asked.extra, name)
         if asked.extra.get("num_return_sequences", 1) > 1:
             raise errors.ConfigurationError(
                 'config.extra["num_return_sequences"] asks for several answers; a prompt has one: give it several times'
             )
         if asked.extra.get("num_beams", 1) > 1 and not asked.is_greedy:
             raise errors.ConfigurationError('config.extra["num_beams"] is for greedy generation; drop the temperature')
-        stop = asked.extra.pop("stop_strings", None) or ()
-        return asked._replace(stop=(stop,) if isinstance(stop, str) else tuple(stop))
+        return asked._replace(stop=_stop_strings(asked.extra.pop("stop_strings", None)))
 
     def load(self) -> None:
+        engine.import_engine("transformers", "torch")
         library = engine.import_engine("transformers", "transformers")
-        pipeline = library.pipeline(
-            "text-generation",
-            model=engine.model_path("transformers", self._model_id),
-            tokenizer=self._tokenizer_id,
-            model_kwargs=self._model_kwargs,
-            **self._pipeline_kwargs,
-        )
+        with engine.random_state_kept():
+            pipeline = library.pipeline(
+                "text-generation",
+                model=engine.model_path("transformers", self._model_id),
+                tokenizer=self._tokenizer_id,
+                model_kwargs=self._model_kwargs,
+                **self._pipeline_kwargs,
+            )
         self._library, self._model, self.tokenizer = library, pipeline.model, pipeline.tokenizer
         self._fields = {name for name in library.GenerationConfig().to_dict() if name[0] != "_"} | {"stop_strings"}
         self.context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
 
     def close(self) -> None:
-        import torch
-
         self._model = self.tokenizer = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        engine.collect()
 
     def check(self, sampling: Sampling) -> None:
         refuse_unknown("transformers", sampling.extra, self._fields | _ARGUMENTS | {"batch_size"})
-        try:
-            self._generation_config(sampling, 1).validate(strict=True)
-            if not sampling.is_greedy:
-                self._warpers(sampling)
-        except ValueError as error:
-            raise errors.ConfigurationError(f"transformers refuses the config: {error}") from error
+        self._generation_config(sampling, 1).validate(strict=True)
+        if not sampling.is_greedy:
+            self._warpers(sampling)
 
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
-    ) -> Iterator[tuple[int, engine.Answer]]:
+    ) -> Generator[tuple[int, engine.Answer], None, None]:
         # Prompts of about the same length together: less padding.
         order = sorted(requests, key=lambda index: (requests[index].max_tokens, len(requests[index].tokens)))
         while order:
             most = requests[order[0]].max_tokens
-            size = sampling.extra["batch_size"]
+            size = sampling.extra.get("batch_size", _BATCH_SIZE)
             part = [index for index in order[:size] if requests[index].max_tokens == most]
             order = order[len(part) :]
             yield from zip(part, self._batch([requests[index].tokens for index in part], most, sampling), strict=True)
@@ -220,6 +213,9 @@ class Engine:
         return kind()
 
 
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise errors.ConfigurationError(f'config.extra["{name}"] is {value!r}; give an int of 1 or more')
+def _stop_strings(value: object) -> tuple[str, ...]:
+    """The library's name for `stop`."""
+    stop = [value] if isinstance(value, str) else value or []
+    if not isinstance(stop, (list, tuple)) or not all(isinstance(one, str) and one for one in stop):
+        raise errors.ConfigurationError(f'config.extra["stop_strings"] is {value!r}; give a str or a list of str')
+    return tuple(stop)

@@ -6,7 +6,7 @@ import gc
 import inspect
 import json
 import os
-from contextlib import nullcontext
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from . import engine
 from .sampling import refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -50,6 +50,7 @@ class Engine:
         # The engine caches adapters by id and never looks at the path again: an id for each path, for good.
         self._lora_ids: dict[str, int] = {}
         self._llm: Any = None
+        self._release: weakref.finalize[Any, Any] | None = None
 
     def read(self, config: GenerationConfig) -> Sampling:
         config, extra = whole(config, {})
@@ -89,14 +90,16 @@ class Engine:
             kwargs.setdefault("max_lora_rank", next((most for most in _RANKS if rank <= most), rank))
         with engine.random_state_kept():
             self._llm = library.LLM(model=engine.model_path("vllm", self._model_id), **kwargs)
+        self._release = weakref.finalize(self, _release, self._llm.llm_engine.engine_core)
+        self._release.atexit = False  # the engine has its own for that
         self._library, self.tokenizer = library, self._llm.get_tokenizer()
         self.context = self._llm.llm_engine.model_config.max_model_len
 
     def close(self) -> None:
-        if self._llm is not None:
-            self._llm.llm_engine.engine_core.shutdown()
         self._llm = self.tokenizer = None
-        gc.collect()
+        if self._release is not None:
+            self._release()
+        engine.collect()
 
     def check(self, sampling: Sampling) -> None:
         self._params(sampling, sampling.max_tokens)
@@ -121,32 +124,28 @@ class Engine:
             raise ConfigurationError(f'config.extra["n"] is {own["n"]!r}; a prompt has one answer, so give it n times')
         known = inspect.signature(self._library.SamplingParams).parameters
         refuse_unknown("vllm", own, [name for name in known if not name.startswith("_")])
-        try:
-            return self._library.SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=max_tokens,
-                seed=sampling.seed,
-                stop=list(sampling.stop) or None,
-                **own,
-            )
-        except Exception as error:  # its own class for wrong values is no ValueError in every version
-            raise ConfigurationError(f"vllm refuses the config: {error}") from error
+        return self._library.SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=max_tokens,
+            seed=sampling.seed,
+            stop=list(sampling.stop) or None,
+            **own,
+        )
 
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
-    ) -> Iterator[tuple[int, engine.Answer]]:
-        prompt = self._library.TokensPrompt
-        # With a seed the engine moves torch's global state on, and does not need it.
-        state = nullcontext() if sampling.seed is None else engine.random_state_kept()
+    ) -> Generator[tuple[int, engine.Answer], None, None]:
+        library = self._library
+        if sampling.seed is None and not sampling.is_greedy:
+            engine.import_engine("vllm", "torch").seed()  # it draws from the global state, which the client restores
         try:
-            with state:
-                outputs = self._llm.generate(
-                    [prompt(prompt_token_ids=request.tokens) for request in requests.values()],
-                    [self._params(sampling, request.max_tokens) for request in requests.values()],
-                    use_tqdm=False,
-                    lora_request=self._lora_request(sampling),
-                )
+            outputs = self._llm.generate(
+                [library.TokensPrompt(prompt_token_ids=request.tokens) for request in requests.values()],
+                [self._params(sampling, request.max_tokens) for request in requests.values()],
+                use_tqdm=False,
+                lora_request=self._lora_request(sampling),
+            )
         except BaseException:
             # What is still queued would be answered, or would hang, with the next call.
             core = self._llm.llm_engine
@@ -165,3 +164,18 @@ class Engine:
 
         name, path, _rank = sampling.extra["lora"]
         return LoRARequest(name, self._lora_ids.setdefault(path, len(self._lora_ids) + 1), path)
+
+
+def _release(client: Any) -> None:
+    """Gives an engine's memory back, as its own shutdown does. That one also ends what all engines of this process
+    share (torch's process group), whereupon the others fail, and it runs as soon as an engine is forgotten."""
+    core = getattr(client, "engine_core", None)
+    if core is None:  # the engine is a process of its own
+        client.shutdown()
+        return
+    if finalizer := getattr(client, "_finalizer", None):
+        finalizer.detach()
+    core.structured_output_manager.clear_backend()
+    core.model_executor.shutdown()
+    core.scheduler.shutdown()
+    gc.unfreeze()  # it was frozen when the engine was made
