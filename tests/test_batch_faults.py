@@ -228,6 +228,19 @@ def test_a_redirect_ends_a_wait_at_once(provider: Provider, box: Any, status: in
         assert batch.wait(POLL).results() == prompts(2)
 
 
+@pytest.mark.parametrize("provider", ALL, ids=lambda it: it.name)
+def test_a_redirect_instead_of_a_job(provider: Provider, box: Any) -> None:
+    def hook(exchange: Exchange) -> Reply:
+        is_create = exchange.method == "POST" and "upload" not in exchange.path and "files" not in exchange.path
+        return Reply(307, {"location": "/sign-in"}, b"<html>") if is_create else exchange.forward()
+
+    with Proxy(box, hook) as proxy:
+        with pytest.raises(llmbackend.APIError, match="redirects to /sign-in.*base_url is likely wrong"):
+            provider.through(proxy, box).submit_batch(prompts(2), batch_options={"native": True})
+        # Nobody made a job, so none is looked for.
+        assert [exchange.method for exchange in proxy.seen if exchange.method != "POST"] == []
+
+
 @pytest.mark.parametrize("fault", ["html_body", "empty_body"])
 def test_an_upload_that_is_answered_with_nonsense(box: Any, client: Any, fault: str) -> None:
     box.fault(f"{fault}:1@POST /v1/files")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,11 +91,9 @@ def provider(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def clients() -> Iterator[small.Clients]:
-    """Clients that tests share, so that a model is loaded once."""
-    clients = small.Clients()
-    yield clients
-    clients.close()
+def clients() -> small.Clients:
+    """Clients that tests share, so that a model is loaded once. The end of the process frees them all."""
+    return small.Clients()
 
 
 @pytest.fixture(scope="session")

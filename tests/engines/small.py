@@ -29,10 +29,6 @@ class Clients:
             self._made[key] = client(provider, model, **options)
         return self._made[key]
 
-    def close(self) -> None:
-        for made in self._made.values():
-            made.close()
-
 
 def told(answer: llmbackend.Response | llmbackend.BatchItem) -> tuple[Any, ...]:
     """All that an answer says, to be compared."""

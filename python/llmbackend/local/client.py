@@ -12,7 +12,7 @@ from .._core import LocalBatch, Reply, Usage, local_prompt
 from ..errors import ConfigurationError, EngineError, LLMBackendError, add_note
 from . import ENGINES
 from .conversation import Template, encode, read
-from .engine import Request, random_state_kept, take_options
+from .engine import Request, take_options
 from .sampling import common
 
 if TYPE_CHECKING:
@@ -143,8 +143,7 @@ class LocalClient:
             except Exception as error:
                 what = f"{self._provider} refuses the config{_own(sampling)}: {type(error).__name__}: {error}"
                 raise ConfigurationError(what) from error
-            with random_state_kept():
-                yield self._engine
+            yield self._engine
 
     def _load(self) -> None:
         try:

@@ -103,12 +103,12 @@ def resolved(config: GenerationConfig, extra: dict[str, Any]) -> Sampling:
     )
 
 
-def refuse_unknown(provider: str, extra: Iterable[str], known: Iterable[str]) -> None:
-    """Refuses an entry of `config.extra` that the engine does not know."""
+def refuse_unknown(provider: str, extra: Iterable[str], known: Iterable[str], place: str = "config.extra") -> None:
+    """Refuses an entry of `config.extra` (or another `place`) that the engine does not know."""
     known = sorted(known)
     for key in extra:
         if key not in known:
-            raise ConfigurationError(unknown_name(f"entry of config.extra for provider '{provider}':", key, known))
+            raise ConfigurationError(unknown_name(f"entry of {place} for provider '{provider}':", key, known))
 
 
 def check_count(extra: Mapping[str, Any], name: str) -> None:

@@ -50,7 +50,7 @@ class Engine:
         engine.require("transformers", "transformers", "torch")
         self._model_id = model
         self._pipeline_kwargs: dict[str, Any] = dict(options["pipeline_kwargs"] or {})
-        self._tokenizer_id = options["tokenizer"]
+        self._tokenizer_id = _tokenizer(options["tokenizer"])
         inner = self._pipeline_kwargs.pop("model_kwargs", None) or {}
         outer = options["model_kwargs"] or {}
         for key in inner.keys() & outer.keys():
@@ -113,7 +113,9 @@ class Engine:
         engine.collect()
 
     def check(self, sampling: Sampling) -> None:
-        refuse_unknown("transformers", sampling.extra, self._fields | _ARGUMENTS | {"batch_size"})
+        known = self._fields | _ARGUMENTS | {"batch_size"}
+        refuse_unknown("transformers", self._defaults, known | set(_PIPELINE), "pipeline_kwargs")
+        refuse_unknown("transformers", sampling.extra, known)
         self._generation_config(sampling, 1).validate(strict=True)
         if not sampling.is_greedy:
             self._warpers(sampling)
@@ -211,6 +213,14 @@ class Engine:
 
         kind = type("Sampler", (self._library.LogitsProcessor,), {"__call__": lambda _, *given: draw(*given)})
         return kind()
+
+
+def _tokenizer(given: Any) -> Any:
+    if given is None or isinstance(given, str) or callable(getattr(given, "decode", None)):
+        return given
+    raise errors.ConfigurationError(
+        f"option tokenizer of provider 'transformers' is a {type(given).__name__}; give a tokenizer, its id or its path"
+    )
 
 
 def _stop_strings(value: object) -> tuple[str, ...]:

@@ -1,0 +1,168 @@
+"""What goes wrong is told in terms of what the caller gave, and the engine works on."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+import tiny_models
+from small import prompts, told
+
+import llmbackend
+
+LIMIT = {"max_tokens": 6}
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_wrong_path(provider: str, tmp_path: Path) -> None:
+    client = small.client(provider, str(tmp_path / "absent"))
+    for ask in (lambda: client.get_response("Hello"), lambda: client.submit_batch(["Hello"])):
+        with pytest.raises(llmbackend.ConfigurationError, match="absent.* there is no such folder"):
+            ask()
+
+
+@pytest.mark.parametrize("model", ["", "no/such/model", "nowhere"])
+def test_a_wrong_name(provider: str, model: str) -> None:
+    with pytest.raises(llmbackend.LLMBackendError, match=f"{provider}.*'{model}'"):
+        small.client(provider, model).get_response("Hello")
+
+
+def test_a_folder_that_holds_no_model_can_be_filled(provider: str, tmp_path: Path) -> None:
+    """A load that fails leaves a client that loads later."""
+    with small.client(provider, str(tmp_path), apply_chat_template=True) as client:
+        with pytest.raises(llmbackend.EngineError, match=f"{provider} failed on model '{tmp_path}'") as caught:
+            client.get_response("Hello")
+        assert caught.value.__cause__ is not None
+        tiny_models.make_scripted(tmp_path)
+        assert client.get_response("Hello") == tiny_models.SCRIPT
+
+
+WRONG_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
+    ("transformers", {"pipeline_kwargs": {"device_map": "nowhere"}}, "nowhere"),
+    ("transformers", {"pipeline_kwargs": {"torch_dtype": "float99"}}, "float99"),
+    ("transformers", {"model_kwargs": {"bogus": 1}}, "bogus"),
+    ("transformers", {"tokenizer": "/no/such/tokenizer"}, "/no/such/tokenizer"),
+    ("transformers", {"tokenizer": 3}, "option tokenizer .* is a int; give"),
+    ("transformers", {"pipeline_kwargs": {"bogus": 1}}, "pipeline_kwargs.*bogus"),
+    ("vllm", {"llm_kwargs": {"bogus": 1}}, "bogus"),
+    ("vllm", {"llm_kwargs": {"dtype": "float99"}}, "float99"),
+    ("mlx", {"load_kwargs": {"bogus": 1}}, "bogus"),
+]
+
+
+@pytest.mark.parametrize(("provider", "options", "words"), WRONG_OPTIONS)
+def test_an_option_that_the_engine_refuses(
+    random_model: str, provider: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(llmbackend.LLMBackendError, match=f"(?s){words}") as caught:
+        small.client(provider, random_model, **options).get_response("Hello", LIMIT)
+    assert provider in str(caught.value)
+
+
+STEPS = {
+    "transformers": ("transformers.generation.utils", "GenerationMixin", "generate"),
+    "vllm": ("vllm.v1.worker.cpu_model_runner", "CPUModelRunner", "execute_model"),
+    "mlx": ("mlx_lm.generate", "BatchGenerator", "next_generated"),
+}
+
+
+@pytest.fixture
+def breakdowns(monkeypatch: pytest.MonkeyPatch, provider: str) -> list[BaseException]:
+    """What the inside of the engine raises, one at each of its next steps."""
+    coming: list[BaseException] = []
+    module, kind, name = STEPS[provider]
+    owner = getattr(importlib.import_module(module), kind)
+    step = getattr(owner, name)
+
+    def breaking(*given: Any, **options: Any) -> Any:
+        if coming:
+            raise coming.pop()
+        return step(*given, **options)
+
+    monkeypatch.setattr(owner, name, breaking)
+    return coming
+
+
+def test_an_engine_that_breaks_down(
+    random_client: llmbackend.Client, provider: str, breakdowns: list[BaseException]
+) -> None:
+    expected = told(random_client.generate("Hello", LIMIT))
+    breakdowns.append(RuntimeError("out of luck"))
+    with pytest.raises(llmbackend.EngineError, match=f"{provider} failed on model .*RuntimeError: out of luck"):
+        random_client.generate("Hello", LIMIT)
+    assert told(random_client.generate("Hello", LIMIT)) == expected
+
+
+def test_a_breakdown_in_a_batch_costs_no_item(
+    random_client: llmbackend.Client, breakdowns: list[BaseException]
+) -> None:
+    asked = prompts(9)
+    expected = [told(item) for item in random_client.submit_batch(asked, LIMIT).items()]
+    breakdowns.append(RuntimeError("out of luck"))
+    assert [told(item) for item in random_client.submit_batch(asked, LIMIT).items()] == expected
+    assert not breakdowns
+
+
+def test_an_engine_that_stays_broken_fails_each_item(
+    random_client: llmbackend.Client, breakdowns: list[BaseException]
+) -> None:
+    breakdowns += [RuntimeError("out of luck")] * 100
+    items = list(random_client.submit_batch(prompts(5), LIMIT).items())
+    assert [item.status for item in items] == ["failed"] * 5
+    assert all(isinstance(item.error, llmbackend.EngineError) and "out of luck" in str(item.error) for item in items)
+    breakdowns.clear()
+    assert random_client.submit_batch(prompts(5), LIMIT).results()
+
+
+def test_an_interrupt_inside_of_the_engine(random_client: llmbackend.Client, breakdowns: list[BaseException]) -> None:
+    asked = prompts(9)
+    expected = [told(item) for item in random_client.submit_batch(asked, LIMIT).items()]
+    breakdowns.append(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        random_client.submit_batch(asked, LIMIT)
+    assert [told(item) for item in random_client.submit_batch(asked, LIMIT).items()] == expected
+
+
+INTERRUPTED = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import small
+client = small.client(sys.argv[3], sys.argv[4], apply_chat_template=True)
+print(not {"torch", "numpy", "transformers", "vllm", "mlx_lm", "mlx.core"} & set(sys.modules), flush=True)
+expected = client.get_response("Hello")
+rounds = 0
+try:
+    print("go", flush=True)
+    while True:
+        client.submit_batch(["Hello"] * 300)
+        rounds += 1
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+assert client.get_response("Hello") == expected
+assert client.submit_batch(["Hello"] * 3).results() == [expected] * 3
+client.close()
+print(expected, flush=True)
+"""
+
+
+@pytest.mark.timeout(180)
+def test_a_process_with_an_engine(provider: str, scripted_model: str) -> None:
+    """Nothing heavy is imported before the first prompt, and Ctrl-C in a batch leaves an engine that works."""
+    paths = [str(ROOT / "tests" / "engines"), str(ROOT / "python")]
+    command = [sys.executable, "-c", INTERRUPTED, *paths, provider, scripted_model]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            lines = [process.stdout.readline().strip() for _ in range(2)]
+            assert lines == ["True", "go"]
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert out.splitlines() == ["interrupted", tiny_models.SCRIPT], err
