@@ -108,6 +108,10 @@ def test_named_things_exist() -> None:
         assert hasattr(llmbackend, name) or name in BUILTIN_ERRORS | {"UserWarning"}, name
     verbs = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"^make ([\w-]+)", README, re.MULTILINE)) <= verbs
+    for script in re.findall(r"^python (\S+\.py)", README, re.MULTILINE):
+        assert (ROOT / script).exists(), script
+    script = (ROOT / "scripts/run_provider_examples.py").read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"`(LLMBACKEND_\w+)`", ALL) if name not in script] == []
     extras = set(re.findall(r"^([\w-]+) = \[", pyproject("project.optional-dependencies"), re.MULTILINE))
     section = README.partition("## Installation")[2].partition("\n## ")[0]
     assert {name for name in extras if f"[{name}]" not in section} == set()
@@ -142,4 +146,8 @@ def test_the_faults_are_those_of_the_sandbox() -> None:
     listed = re.findall(r"`(\w+)`", table)
     with pytest.raises(llmbackend.ConfigurationError) as caught:
         llmbackend.sandbox(faults=["no such fault"])
+    shown = re.findall(r"--fault '([^']+)'", ALL)
+    assert shown
+    with llmbackend.sandbox(faults=shown):
+        pass
     assert listed == str(caught.value).partition("Known faults: ")[2].split(", ")
