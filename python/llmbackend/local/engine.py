@@ -16,7 +16,7 @@ from .._core import unknown_name
 from ..errors import ConfigurationError, EngineError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -65,7 +65,9 @@ class Engine(Protocol):
     def check(self, sampling: Sampling) -> None:
         """Refuses, as a ConfigurationError, what only the loaded engine knows that it cannot do."""
 
-    def generate(self, requests: Mapping[int, Request], sampling: Sampling) -> Iterator[tuple[int, Answer]]:
+    def generate(
+        self, requests: Mapping[int, Request], sampling: Sampling
+    ) -> Generator[tuple[int, Answer], None, None]:
         """Answers each request, in any order, each as soon as it can. It can be closed or fail at any time, and the
         engine works afterwards."""
 
@@ -124,9 +126,8 @@ def model_path(provider: str, model: str) -> str:
 def collect() -> None:
     """Gives the memory back of what nothing refers to any more."""
     gc.collect()
-    if torch := sys.modules.get("torch"):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        torch.cuda.empty_cache()
     if mlx := sys.modules.get("mlx.core"):
         mlx.clear_cache()
 

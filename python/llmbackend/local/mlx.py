@@ -13,7 +13,7 @@ from .conversation import decode
 from .sampling import check_count, merged, refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -103,7 +103,7 @@ class Engine:
 
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
-    ) -> Iterator[tuple[int, engine.Answer]]:
+    ) -> Generator[tuple[int, engine.Answer], None, None]:
         from mlx_lm.generate import BatchGenerator
 
         rows = list(requests.items())

@@ -9,7 +9,7 @@ from . import engine
 from .sampling import check_count, refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -122,7 +122,7 @@ class Engine:
 
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
-    ) -> Iterator[tuple[int, engine.Answer]]:
+    ) -> Generator[tuple[int, engine.Answer], None, None]:
         # Prompts of about the same length together: less padding.
         order = sorted(requests, key=lambda index: (requests[index].max_tokens, len(requests[index].tokens)))
         while order:

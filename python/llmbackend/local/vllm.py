@@ -15,7 +15,7 @@ from . import engine
 from .sampling import refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -135,7 +135,7 @@ class Engine:
 
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
-    ) -> Iterator[tuple[int, engine.Answer]]:
+    ) -> Generator[tuple[int, engine.Answer], None, None]:
         library = self._library
         if sampling.seed is None and not sampling.is_greedy:
             engine.import_engine("vllm", "torch").seed()  # it draws from the global state, which the client restores
