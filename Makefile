@@ -1,17 +1,17 @@
 # Each verb works alone, on a machine that has only Python 3.10 or newer and a Rust toolchain.
 #   PYTHON=...            the Python to make .venv with
 #   CARGO_TARGET_DIR=...  where Rust keeps what it has built; ./target
-#   ARGS=...              passed on to `llmbackend demo` or pytest
+#   ARGS=...              passed on to `llmbackend demo`, pytest or a benchmark
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 PY := .venv/bin/python
 SETUP := @sh scripts/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines lint format stubs
+.PHONY: help demo test test-engines bench-engines lint format stubs
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: ## a batch of thousands of prompts, from text to typed values, against the built-in sandbox
 	$(SETUP) build
@@ -22,9 +22,13 @@ test: ## the Rust tests (the core alone, without Python), then pytest
 	cargo test --locked --quiet
 	$(PY) -m pytest $(ARGS)
 
-test-engines: ## real local engines on tiny models, and our client against real servers; installs the engines (5 GB) into .venv-engines
+test-engines: ## real engines on tiny models, and our client against real servers; installs them (5 GB) into .venv-engines
 	$(SETUP) build engines
 	.venv-engines/bin/python -m pytest tests/engines $(ARGS)
+
+bench-engines: ## what a batch gains on the local engines, and what our API costs over theirs; installs as test-engines does
+	$(SETUP) build engines
+	.venv-engines/bin/python benches/local_engines.py $(ARGS)
 
 lint: ## formatting, clippy, ruff, mypy, and whether the type stubs are fresh
 	$(SETUP) tools build

@@ -1,7 +1,7 @@
 //! Structured answers: what schema is asked for, and whether what came back fits it.
 
 use crate::error::{Error, OutputErrorKind, Result};
-use crate::generation::Generation;
+use crate::generation::{FinishReason, Generation};
 use crate::json;
 use crate::schema::{self, Compiled, Dialect, Validator};
 use serde_json::Value;
@@ -58,7 +58,15 @@ impl AnswerSchema {
     pub fn check(&self, generation: &mut Generation, reading: &ReadingSchema) -> Result<()> {
         let said = generation.text.as_str();
         let invalid = |message: String| Error::output(OutputErrorKind::Invalid, message, Some(said.to_owned()));
-        let no_json = |error: serde_json::Error| invalid(format!("the answer is no JSON ({error}): {}", excerpt(said)));
+        let was_cut = generation.finish_reason == FinishReason::Length;
+        let no_json = |error: serde_json::Error| {
+            let message = format!("the answer is no JSON ({error}): {}", excerpt(said));
+            if was_cut {
+                let message = format!("max_tokens was reached, and {message}; raise max_tokens");
+                return Error::output(OutputErrorKind::Truncated, message, Some(said.to_owned()));
+            }
+            invalid(message)
+        };
         let mut text = said.trim();
         if reading.may_be_fenced && json::parse(text.as_bytes()).is_err() {
             text = without_fence(text).unwrap_or(text);
@@ -81,6 +89,10 @@ impl AnswerSchema {
             })?;
         }
         generation.text = text.to_owned();
+        if was_cut {
+            // By nothing that matters.
+            generation.finish_reason = FinishReason::Stop;
+        }
         Ok(())
     }
 }
@@ -113,21 +125,37 @@ impl From<schema::SchemaError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generation::FinishReason;
     use serde_json::json;
 
-    fn check(schema: Value, text: &str, wrapped: bool) -> Result<String> {
-        let mut generation = Generation {
+    fn said(text: &str) -> Generation {
+        Generation {
             text: text.into(),
             finish_reason: FinishReason::Stop,
             usage: None,
             model: None,
             id: None,
             raw: Default::default(),
-        };
+        }
+    }
+
+    fn check(schema: Value, text: &str, wrapped: bool) -> Result<String> {
+        let mut generation = said(text);
         let reading = ReadingSchema { wrapped, may_be_fenced: true, any_case: true, tool: None };
         AnswerSchema::new(schema, "x", true, true)?.check(&mut generation, &reading)?;
         Ok(generation.text)
+    }
+
+    #[test]
+    fn an_answer_cut_by_max_tokens_is_truncated_unless_it_is_whole() {
+        let schema = AnswerSchema::new(json!({"type": "object"}), "x", true, true).unwrap();
+        let check = |text: &str| {
+            let mut generation = Generation { finish_reason: FinishReason::Length, ..said(text) };
+            schema.check(&mut generation, &ReadingSchema::default()).map(|()| generation.finish_reason)
+        };
+        assert_eq!(check("{}").unwrap(), FinishReason::Stop);
+        for (text, expected) in [("{\"a", OutputErrorKind::Truncated), ("[]", OutputErrorKind::Invalid)] {
+            assert!(matches!(check(text), Err(Error::Output(error)) if error.kind == expected), "{text}");
+        }
     }
 
     #[test]

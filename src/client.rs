@@ -11,6 +11,7 @@ use crate::retry::{self, Advice};
 use crate::transport::Transport;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// One provider, reached at one address, asking one model. Holds no connection.
@@ -18,6 +19,8 @@ pub struct Client {
     pub endpoint: Endpoint,
     pub provider: Box<dyn Provider>,
     pub model: String,
+    /// The server has shown that it knows schemas in the older form only.
+    wants_fallback: AtomicBool,
 }
 
 /// Everything about a call but its prompt, ready to be used for many.
@@ -32,7 +35,7 @@ impl Client {
             return Err(Error::configuration("model is empty; name the model to ask"));
         }
         let (endpoint, provider) = providers::open(provider, settings)?;
-        Ok(Self { endpoint, provider, model: model.to_owned() })
+        Ok(Self { endpoint, provider, model: model.to_owned(), wants_fallback: AtomicBool::new(false) })
     }
 
     /// A single call, or many immediate ones.
@@ -73,15 +76,23 @@ impl Client {
         }
     }
 
-    /// One answer, now. If the server does not know how the call asks for a schema, the call's fallback is tried.
+    /// One answer, now. If the server does not know how the call asks for a schema, the call's fallback is tried, and where
+    /// the server takes that, later calls go straight to theirs.
     pub async fn generate(&self, transport: &Transport, call: &Call, prompt: &Prompt) -> Result<Generation> {
-        let result = self.generate_as(transport, call, &call.prepared, prompt).await;
-        match (&call.prepared.fallback, result) {
-            (Some(fallback), Err(Error::Api(error))) if self.provider.wants_fallback(&error) => {
-                self.generate_as(transport, call, fallback, prompt).await
+        let Some(fallback) = &call.prepared.fallback else {
+            return self.generate_as(transport, call, &call.prepared, prompt).await;
+        };
+        if !self.wants_fallback.load(Ordering::Relaxed) {
+            let result = self.generate_as(transport, call, &call.prepared, prompt).await;
+            if !matches!(&result, Err(Error::Api(error)) if self.provider.wants_fallback(error)) {
+                return result;
             }
-            (_, result) => result,
         }
+        let result = self.generate_as(transport, call, fallback, prompt).await;
+        if matches!(result, Ok(_) | Err(Error::Output(_))) {
+            self.wants_fallback.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     async fn generate_as(
@@ -93,13 +104,18 @@ impl Client {
     ) -> Result<Generation> {
         let body = self.provider.body(prepared, prompt)?;
         let response = self.request(transport, &self.provider.generate(prepared, body)).await?;
-        let body = self.parse(&response)?;
-        let generation = self.provider.read(&body, &prepared.reading).and_then(|mut generation| {
-            call.check(&mut generation, &prepared.reading)?;
-            Ok(generation)
-        });
-        let mut generation = generation.map_err(|error| self.complete(error, &response))?;
+        let mut generation = self.understand(call, prepared, &response).map_err(|error| {
+            // What an error quotes is taken from a reply without keys: half of one would not be known again.
+            let safe = self.redacted(&response);
+            self.complete(self.understand(call, prepared, &safe).err().unwrap_or(error), &safe)
+        })?;
         generation.raw = response.body;
+        Ok(generation)
+    }
+
+    fn understand(&self, call: &Call, prepared: &Prepared, response: &Response) -> Result<Generation> {
+        let mut generation = self.provider.read(&self.parse(response)?, &prepared.reading)?;
+        call.check(&mut generation, &prepared.reading)?;
         Ok(generation)
     }
 
@@ -154,17 +170,32 @@ impl Client {
         Response { status: response.status, headers: Headers(headers), body }
     }
 
-    /// Blacks out every credential that the server has quoted.
-    pub fn redact(&self, error: &mut ApiError) {
+    /// Blacks out every credential that an error quotes.
+    pub fn redact(&self, error: &mut Error) {
         let redact = |text: &mut String| *text = self.endpoint.redact(text);
-        redact(&mut error.message);
-        [&mut error.code, &mut error.request_id, &mut error.body].into_iter().flatten().for_each(redact);
+        match error {
+            Error::Api(error) => {
+                redact(&mut error.message);
+                [&mut error.code, &mut error.request_id, &mut error.body].into_iter().flatten().for_each(redact);
+            }
+            Error::Output(error) => {
+                redact(&mut error.message);
+                [&mut error.text, &mut error.response].into_iter().flatten().for_each(redact);
+            }
+            Error::Batch { message, .. } => redact(message),
+            // Nothing in these comes from a server, or it is redacted where it comes from.
+            Error::Configuration(_)
+            | Error::Schema { .. }
+            | Error::Connection(_)
+            | Error::Engine(_)
+            | Error::Disk(_) => {}
+        }
     }
 
     /// The JSON of a successful reply.
     pub fn parse(&self, response: &Response) -> Result<Value> {
         json::parse(&response.body).map_err(|error| {
-            let text = String::from_utf8_lossy(&response.body);
+            let text = self.endpoint.redact(&String::from_utf8_lossy(&response.body));
             let found = match text.trim() {
                 "" => "an empty body".to_owned(),
                 text => format!("'{}'", text.chars().take(200).collect::<String>()),
@@ -201,11 +232,11 @@ impl Client {
                 let request_id = || names.find_map(|name| response.headers.get(name)).map(str::to_owned);
                 error.request_id = error.request_id.take().or_else(request_id);
                 error.body = Some(body.chars().take(4000).collect());
-                self.redact(error);
             }
             Error::Output(error) => error.response = Some(body.into_owned()),
             _ => {}
         }
+        self.redact(&mut error);
         error
     }
 }
@@ -214,7 +245,9 @@ impl Call {
     /// Holds an answer against the schema.
     pub fn check(&self, generation: &mut Generation, reading: &Reading) -> Result<()> {
         match (&self.schema, &reading.schema) {
-            (Some(schema), Some(reading)) => schema.check(generation, reading),
+            (Some(schema), Some(reading)) => schema
+                .check(generation, reading)
+                .map_err(|error| error.came_with(Some(generation.finish_reason.clone()), generation.usage)),
             _ => Ok(()),
         }
     }

@@ -1,8 +1,10 @@
 //! Everything that can go wrong, as data. `python/llmbackend/errors.py` has one class for each kind.
 
+use crate::generation::{FinishReason, Usage};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -82,7 +84,11 @@ pub struct OutputError {
     pub message: String,
     /// What the model did say.
     pub text: Option<String>,
-    /// The reply's body, as it came.
+    /// Why the model stopped.
+    pub finish_reason: Option<FinishReason>,
+    /// What it cost all the same; None where the server does not count.
+    pub usage: Option<Usage>,
+    /// The reply's body, without keys.
     pub response: Option<String>,
 }
 
@@ -101,7 +107,16 @@ impl Error {
     }
 
     pub fn output(kind: OutputErrorKind, message: impl Into<String>, text: Option<String>) -> Self {
-        Self::Output(Box::new(OutputError { kind, message: message.into(), text, response: None }))
+        let message = message.into();
+        Self::Output(Box::new(OutputError { kind, message, text, finish_reason: None, usage: None, response: None }))
+    }
+
+    /// The same error with what came along with the useless answer, which is paid for all the same.
+    pub fn came_with(mut self, finish_reason: Option<FinishReason>, usage: Option<Usage>) -> Self {
+        if let Self::Output(error) = &mut self {
+            (error.finish_reason, error.usage) = (finish_reason, usage);
+        }
+        self
     }
 
     pub fn batch(kind: BatchErrorKind, batch_id: impl Into<String>, message: impl Into<String>) -> Self {
@@ -109,12 +124,9 @@ impl Error {
     }
 
     /// An error of the local file system while `doing` something.
-    pub fn disk(doing: &str, error: &std::io::Error) -> Self {
+    pub fn disk(doing: &str, error: &io::Error) -> Self {
         let place = std::env::temp_dir();
-        Self::Disk(format!(
-            "{doing} failed in the temporary folder {}: {error}. Free some space there, or point TMPDIR to a folder with more.",
-            place.display()
-        ))
+        Self::Disk(format!("{doing} failed in the temporary folder {}: {error}. {}.", place.display(), remedy(error)))
     }
 
     /// The same mistake, with what it is about before it.
@@ -133,6 +145,27 @@ impl Error {
     }
 }
 
+/// What to do about an error of the local file system.
+fn remedy(error: &io::Error) -> &'static str {
+    // EMFILE and ENFILE, the same on every Unix; they have no kind of their own.
+    if cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24)) {
+        return "Too many files are open: close some (batches that are not needed any more hold some), or raise the limit \
+                (ulimit -n)";
+    }
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "Free some space there, or point TMPDIR to a folder with more"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "Point TMPDIR to a folder that can be written to"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "Make that folder, or point TMPDIR to one that exists"
+        }
+        _ => "Look at that disk, or point TMPDIR to a folder on another one",
+    }
+}
+
 /// What an HTTP status means where the body does not say more.
 pub fn kind_of_status(status: u16) -> ApiErrorKind {
     match status {
@@ -148,6 +181,11 @@ pub fn kind_of_status(status: u16) -> ApiErrorKind {
 }
 
 impl ApiError {
+    /// A 3xx, which is not followed.
+    pub fn is_redirect(&self) -> bool {
+        matches!(self.status, Some(300..400))
+    }
+
     /// The message that a person reads: who, what, and everything a support request needs.
     pub fn text(&self) -> String {
         let mut text = format!("{}: {}", self.provider, self.message);
@@ -177,3 +215,24 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_with_the_disk_says_what_to_do() {
+        for (error, advice) in [
+            (io::ErrorKind::StorageFull.into(), "Free some space"),
+            (io::ErrorKind::ReadOnlyFilesystem.into(), "can be written to"),
+            (io::ErrorKind::PermissionDenied.into(), "can be written to"),
+            (io::ErrorKind::NotFound.into(), "Make that folder"),
+            (io::Error::from_raw_os_error(5), "on another one"),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(24), "ulimit -n"),
+        ] {
+            let message = Error::disk("Saving a result", &error).to_string();
+            assert!(message.starts_with("Saving a result failed in") && message.contains(advice), "{message}");
+        }
+    }
+}

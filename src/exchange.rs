@@ -38,17 +38,21 @@ impl std::fmt::Debug for Header {
 impl Endpoint {
     /// `text` with every credential of this endpoint blacked out: servers like to quote keys.
     pub fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for header in self.headers.iter().filter(|header| header.secret) {
-            // Servers quote a key without the scheme before it.
-            let key = header.value.rsplit(' ').next().unwrap_or_default();
-            for secret in [header.value.as_str(), key] {
-                if secret.len() >= SHORTEST_SECRET {
-                    text = text.replace(secret, "***");
-                }
-            }
-        }
-        text
+        let values = self.headers.iter().filter(|header| header.secret).map(|header| header.value.as_str());
+        // Servers quote a key without the scheme before it.
+        let mut secrets: Vec<&str> =
+            values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or(value)]).collect();
+        secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
+        // One may be a part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.iter().fold(text.to_owned(), |text, secret| {
+            // JSON may escape what a header may hold.
+            let quoted = serde_json::Value::from(*secret).to_string();
+            let quoted = &quoted[1..quoted.len() - 1];
+            [secret, quoted, quoted.replace('/', "\\/").as_str()]
+                .iter()
+                .fold(text, |text, form| text.replace(form, "***"))
+        })
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -36,6 +36,33 @@ pub struct Common {
     pub rest: Map<String, Value>,
 }
 
+const A_CONVERSATION: &str = "a list of {\"role\": ..., \"content\": ...} dicts";
+const CONVERSATION: &str = "config.extra[\"conversation\"]";
+
+impl Common {
+    /// Refuses a `conversation` that is no list of turns, where the provider has no parameter of that name. (A list was
+    /// taken out before.)
+    pub fn refuse_conversation(&self) -> Result<()> {
+        match self.rest.get("conversation") {
+            None | Some(Value::Null) => Ok(()),
+            Some(other) => Err(wrong_type(CONVERSATION, A_CONVERSATION, other)),
+        }
+    }
+
+    /// Refuses a `conversation` that is neither a list of turns nor OpenAI's parameter of that name.
+    pub fn check_conversation_id(&self) -> Result<()> {
+        match self.rest.get("conversation") {
+            None | Some(Value::Null | Value::String(_)) => Ok(()),
+            Some(Value::Object(fields)) if fields.get("id").is_some_and(Value::is_string) => Ok(()),
+            Some(other) => {
+                let wanted =
+                    format!("{A_CONVERSATION} (or OpenAI's own id of a conversation: a str or {{\"id\": ...}})");
+                Err(wrong_type(CONVERSATION, &wanted, other))
+            }
+        }
+    }
+}
+
 impl GenerationConfig {
     /// Takes `extra["conversation"]` out, which stands in for the input of a single call. OpenAI has a parameter of that
     /// name, which is never a list.
@@ -50,7 +77,7 @@ impl GenerationConfig {
             _ => return Ok(None),
         }
         let turns = self.extra.shift_remove("conversation").unwrap_or_default();
-        Ok(Some(Prompt::Messages(messages(turns, "config.extra[\"conversation\"]")?)))
+        Ok(Some(Prompt::Messages(messages(turns, CONVERSATION)?)))
     }
 
     /// Takes `extra["conversations"]` out: one conversation for each input of a batch.
@@ -138,7 +165,7 @@ fn wrong_type(place: &str, wanted: &str, found: &Value) -> Error {
 /// Checks the turns of a conversation found at `place`: a non-empty list of dicts, each with a `role` and a `content`.
 pub fn messages(value: Value, place: &str) -> Result<Vec<Value>> {
     let Value::Array(turns) = value else {
-        return Err(wrong_type(place, "a list of {\"role\": ..., \"content\": ...} dicts", &value));
+        return Err(wrong_type(place, A_CONVERSATION, &value));
     };
     if turns.is_empty() {
         return Err(Error::configuration(format!("{place} is an empty list of messages; give at least one")));

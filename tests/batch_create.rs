@@ -1,154 +1,278 @@
-//! Creating a job when the answer does not come: looked for, sent again at most when it is not there, and never made twice.
+//! Creating a job when the answer does not come, on every provider and in every form: looked for, sent again at most when it is
+//! not there, and never made twice.
 #![cfg(feature = "sandbox")]
 
 use llmbackend::batch::submit::{create, deliver};
 use llmbackend::client::Client;
 use llmbackend::error::{ApiErrorKind, Error};
+use llmbackend::exchange::Request;
 use llmbackend::providers::settings::Settings;
 use llmbackend::providers::{Delivery, Job, JobOptions, Rows};
 use llmbackend::sandbox::{Fault, Options, Sandbox};
 use llmbackend::transport::Transport;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-const ROW: &str =
-    r#"{"custom_id":"llmb-000000","method":"POST","url":"/v1/responses","body":{"model":"m","input":"a"}}"#;
 const LOOKS: &[Duration] = &[Duration::ZERO, Duration::from_millis(5), Duration::from_millis(5)];
+const TOKEN: &str = "5f0c2a9d13e84b7760aa41c9";
 
-struct Bench {
+/// A way to hand rows over.
+#[derive(Debug)]
+struct Form {
+    provider: &'static str,
+    delivery: Delivery,
+    row: &'static str,
+    /// The ends of the paths, for faults and for counting.
+    create: &'static str,
+    list: &'static str,
+    /// Where to ask the sandbox itself for all its jobs, and the field that holds them.
+    all: (&'static str, &'static str),
+    /// What the error says of a job that may exist.
+    sign: &'static str,
+}
+
+const OPENAI: Form = Form {
+    provider: "openai",
+    delivery: Delivery::Upload,
+    row: r#"{"custom_id":"llmb-000000","method":"POST","url":"/v1/responses","body":{"model":"m","input":"a"}}"#,
+    create: "/v1/batches",
+    list: "/v1/batches",
+    all: ("batches?limit=100", "data"),
+    sign: "with the input file file-",
+};
+const GEMINI_INLINE: Form = Form {
+    provider: "gemini",
+    delivery: Delivery::Inline,
+    row: r#"{"request":{"contents":[{"role":"user","parts":[{"text":"a"}]}]},"metadata":{"key":"llmb-000000"}}"#,
+    create: ":batchGenerateContent",
+    list: "/v1beta/batches",
+    all: ("v1beta/batches?pageSize=100", "operations"),
+    sign: "its name may end in 5f0c2a9d13e84b7760aa41c9",
+};
+const GEMINI_UPLOAD: Form = Form {
+    delivery: Delivery::Upload,
+    row: r#"{"key":"llmb-000000","request":{"contents":[{"role":"user","parts":[{"text":"a"}]}]}}"#,
+    sign: "with the input file files/",
+    ..GEMINI_INLINE
+};
+const ANTHROPIC: Form = Form {
+    provider: "anthropic",
+    delivery: Delivery::Inline,
+    row: r#"{"custom_id":"llmb-000000","params":{"model":"m","max_tokens":16,"messages":[{"role":"user","content":"a"}]}}"#,
+    create: "/v1/messages/batches",
+    list: "/v1/messages/batches",
+    all: ("v1/messages/batches?limit=100", "data"),
+    sign: "made just now",
+};
+/// Where a job can be found again by what it was made of.
+const FINDABLE: [Form; 3] = [OPENAI, GEMINI_INLINE, GEMINI_UPLOAD];
+const ALL: [Form; 4] = [OPENAI, GEMINI_INLINE, GEMINI_UPLOAD, ANTHROPIC];
+
+struct Bench<'f> {
+    form: &'f Form,
     sandbox: Sandbox,
     client: Client,
     transport: Transport,
 }
 
-impl Bench {
-    /// Must be made inside a runtime.
-    fn new(faults: &[&str], retries: u32) -> Self {
-        let faults = faults.iter().map(|fault| Fault::parse(fault).unwrap()).collect();
+impl<'f> Bench<'f> {
+    /// Must be made inside a runtime. In `faults`, POST and GET stand for the creation of a job and the list of jobs.
+    fn new(form: &'f Form, faults: &[&str], retries: u32) -> Self {
+        let name = form.provider;
+        let at = |fault: &&str| match fault.split_once('@') {
+            Some((fault, "POST")) => format!("{fault}@POST {}", form.create),
+            Some((fault, "GET")) => format!("{fault}@GET {}", form.list),
+            _ => fault.to_string(),
+        };
+        let faults = faults.iter().map(|fault| Fault::parse(&at(fault)).unwrap()).collect();
         let sandbox = Sandbox::start(Options { faults, ..Options::default() }).unwrap();
         let options =
-            json!({"api_key": "k", "base_url": sandbox.url("openai").unwrap(), "max_retries": retries, "timeout": 0.5});
+            json!({"api_key": "k", "base_url": sandbox.url(name).unwrap(), "max_retries": retries, "timeout": 0.5});
         let settings = Settings::new(options.as_object().unwrap().clone(), |_| None);
-        let client = Client::open("openai", "m", settings).unwrap();
-        Self { sandbox, client, transport: Transport::new().unwrap() }
+        let client = Client::open(name, "m", settings).unwrap();
+        Self { form, sandbox, client, transport: Transport::new().unwrap() }
     }
 
-    /// Uploads a row and makes a job of it.
-    async fn create(&self) -> Result<Job, Error> {
+    /// Hands a row over and makes a job of it, with these looks for it.
+    async fn create_with(&self, looks: &'static [Duration]) -> Result<Job, Error> {
         let mut file = tempfile::tempfile().unwrap();
-        writeln!(file, "{ROW}").unwrap();
-        let rows = Rows { file: Arc::new(file), bytes: ROW.len() as u64 + 1 };
-        let input = deliver(&self.client, &self.transport, Delivery::Upload, rows).await.unwrap();
-        create(&self.client, &self.transport, &input, &JobOptions::default(), LOOKS).await.map_err(Error::from)
+        writeln!(file, "{}", self.form.row).unwrap();
+        let rows = Rows { file: Arc::new(file), bytes: self.form.row.len() as u64 + 1 };
+        let input = deliver(&self.client, &self.transport, self.form.delivery, rows).await.unwrap();
+        let options = JobOptions { token: TOKEN.into(), ..JobOptions::default() };
+        create(&self.client, &self.transport, &input, &options, looks).await.map_err(Error::from)
     }
 
-    /// The statuses of the requests of one kind.
-    fn statuses(&self, method: &str) -> Vec<u16> {
+    async fn create(&self) -> Result<Job, Error> {
+        self.create_with(LOOKS).await
+    }
+
+    fn statuses(&self, method: &str, end: &str) -> Vec<u16> {
         let log = self.sandbox.requests();
-        let is_ours = |path: &str| path.ends_with("/v1/batches");
-        log.iter().filter(|one| one.method == method && is_ours(&one.path)).map(|one| one.status).collect()
+        log.iter().filter(|one| one.method == method && one.path.ends_with(end)).map(|one| one.status).collect()
     }
 
-    /// How many jobs exist.
-    async fn jobs(&self) -> usize {
+    /// The statuses of the requests that make a job.
+    fn posts(&self) -> Vec<u16> {
+        self.statuses("POST", self.form.create)
+    }
+
+    /// The statuses of the looks at the list of jobs.
+    fn looks(&self) -> Vec<u16> {
+        self.statuses("GET", self.form.list)
+    }
+
+    /// The ids of all jobs that exist, as the sandbox itself tells.
+    async fn jobs(&self) -> Vec<String> {
         self.sandbox.clear_faults();
-        let api = self.client.provider.batches();
-        let response = self.client.request(&self.transport, &api.list(None).unwrap()).await.unwrap();
-        api.read_list(&self.client.parse(&response).unwrap()).unwrap().jobs.len()
+        let (path, field) = self.form.all;
+        let response = self.client.request(&self.transport, &Request::get(path)).await.unwrap();
+        let list: Value = serde_json::from_slice(&response.body).unwrap();
+        let jobs = list[field].as_array().cloned().unwrap_or_default();
+        jobs.iter().map(|job| job["id"].as_str().or(job["name"].as_str()).unwrap().to_owned()).collect()
     }
 }
 
 #[tokio::test]
 async fn a_create_that_fails_is_looked_for_and_sent_once_more() {
-    for fault in
-        ["server_error", "overloaded", "kill_connection", "html_body", "empty_body", "stall", "request_timeout"]
-    {
-        let bench = Bench::new(&[&format!("{fault}:1@POST /v1/batches")], 2);
-        bench.create().await.unwrap();
-        let posts = bench.statuses("POST");
-        assert_eq!((posts.len(), posts[1]), (2, 200), "{fault}: {posts:?}");
-        assert_eq!(bench.statuses("GET"), vec![200; LOOKS.len()], "{fault}");
-        assert_eq!(bench.jobs().await, 1, "{fault}");
+    for form in &FINDABLE {
+        for fault in
+            ["server_error", "overloaded", "kill_connection", "html_body", "empty_body", "stall", "request_timeout"]
+        {
+            let bench = Bench::new(form, &[&format!("{fault}:1@POST")], 2);
+            let job = bench.create().await.unwrap();
+            let posts = bench.posts();
+            assert_eq!((posts.len(), posts[1]), (2, 200), "{form:?} {fault}: {posts:?}");
+            assert_eq!(bench.looks(), vec![200; LOOKS.len()], "{form:?} {fault}");
+            assert_eq!(bench.jobs().await, [job.id], "{form:?} {fault}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_job_behind_a_lost_reply_is_adopted() {
-    for fault in ["lost_reply", "cut_body", "stall_body"] {
-        let bench = Bench::new(&[&format!("{fault}:1@POST /v1/batches"), "late_list:2"], 2);
+    for form in &FINDABLE {
+        for fault in ["lost_reply", "cut_body", "stall_body"] {
+            let bench = Bench::new(form, &[&format!("{fault}:1@POST"), "late_list:2"], 2);
+            let job = bench.create().await.unwrap();
+            assert_eq!(bench.posts().len(), 1, "{form:?} {fault}");
+            assert_eq!(bench.looks(), [200; 3], "{form:?} {fault}");
+            assert_eq!(bench.jobs().await, [job.id], "{form:?} {fault}");
+        }
+    }
+}
+
+/// Jobs of other people's, made at the same time of the same rows, are not taken for ours.
+#[tokio::test]
+async fn a_stranger_is_not_adopted() {
+    for form in &FINDABLE {
+        let bench = Bench::new(form, &[], 2);
+        let mut file = tempfile::tempfile().unwrap();
+        writeln!(file, "{}", form.row).unwrap();
+        let rows = Rows { file: Arc::new(file), bytes: form.row.len() as u64 + 1 };
+        let input = deliver(&bench.client, &bench.transport, form.delivery, rows).await.unwrap();
+        let options = JobOptions { token: "another".into(), ..JobOptions::default() };
+        let stranger = create(&bench.client, &bench.transport, &input, &options, LOOKS).await.unwrap();
+        bench.sandbox.add_fault(Fault::parse(&format!("server_error:1@POST {}", form.create)).unwrap());
         let job = bench.create().await.unwrap();
-        assert_eq!(bench.statuses("POST").len(), 1, "{fault}");
-        assert_eq!(bench.statuses("GET"), [200; 3], "{fault}");
-        assert!(job.id.starts_with("batch_"));
-        assert_eq!(bench.jobs().await, 1, "{fault}");
+        assert_ne!(job.id, stranger.id);
+        assert_eq!((bench.posts(), bench.jobs().await.len()), (vec![200, 500, 200], 2), "{form:?}");
     }
 }
 
 #[tokio::test]
 async fn a_list_that_cannot_be_read_is_no_proof() {
-    for fault in ["auth@GET /v1/batches", "server_error@GET /v1/batches", "html_body@GET /v1/batches"] {
-        let bench = Bench::new(&["lost_reply:1@POST /v1/batches", fault], 0);
-        let error = bench.create().await.unwrap_err();
-        let message = error.to_string();
-        assert!(matches!(error, Error::Connection(_)), "{message}");
-        assert!(message.contains("not known whether the job was created") && message.contains("input file file-"));
-        assert_eq!(bench.statuses("POST"), [0], "{fault}");
-        assert_eq!(bench.statuses("GET").len(), LOOKS.len(), "{fault}");
-        assert_eq!(bench.jobs().await, 1, "{fault}");
+    for form in &FINDABLE {
+        for fault in ["auth@GET", "server_error@GET", "html_body@GET"] {
+            let bench = Bench::new(form, &["lost_reply:1@POST", fault], 0);
+            let error = bench.create().await.unwrap_err();
+            let message = error.to_string();
+            assert!(matches!(error, Error::Connection(_)), "{message}");
+            assert!(message.contains("not known whether the job was created") && message.contains(form.sign));
+            assert_eq!(bench.posts(), [0], "{form:?} {fault}");
+            assert_eq!(bench.looks().len(), LOOKS.len(), "{form:?} {fault}");
+            assert_eq!(bench.jobs().await.len(), 1, "{form:?} {fault}");
+        }
     }
 }
 
 /// A list that could be read early and not at the end shows nothing: the job may have appeared in between.
 #[tokio::test]
 async fn the_last_look_decides() {
-    let bench = Bench::new(&["lost_reply:1@POST /v1/batches", "late_list:2"], 0);
-    let mut file = tempfile::tempfile().unwrap();
-    writeln!(file, "{ROW}").unwrap();
-    let rows = Rows { file: Arc::new(file), bytes: ROW.len() as u64 + 1 };
-    let input = deliver(&bench.client, &bench.transport, Delivery::Upload, rows).await.unwrap();
     const TWO: &[Duration] = &[Duration::ZERO, Duration::from_millis(5)];
-    let error = create(&bench.client, &bench.transport, &input, &JobOptions::default(), TWO).await.unwrap_err();
-    let error = Error::from(error);
-    // Without retries there is no second request, however often the list was read.
-    assert!(error.to_string().contains("was not sent again"), "{error}");
-    assert_eq!(bench.statuses("POST"), [0]);
-    assert_eq!(bench.jobs().await, 1);
+    for form in &FINDABLE {
+        let bench = Bench::new(form, &["lost_reply:1@POST", "late_list:2"], 0);
+        let error = bench.create_with(TWO).await.unwrap_err();
+        // Without retries there is no second request, however often the list was read.
+        assert!(error.to_string().contains("was not sent again"), "{error}");
+        assert_eq!(bench.posts(), [0], "{form:?}");
+        assert_eq!(bench.jobs().await.len(), 1, "{form:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_server_that_never_creates_is_given_up() {
-    let bench = Bench::new(&["server_error@POST /v1/batches"], 2);
-    let error = bench.create().await.unwrap_err();
-    assert_eq!(error.api_kind(), Some(ApiErrorKind::Server));
-    assert!(error.to_string().contains("not known whether the job was created"), "{error}");
-    assert_eq!(bench.statuses("POST"), [500; 3]);
-    assert_eq!(bench.statuses("GET").len(), 3 * LOOKS.len());
-    assert_eq!(bench.jobs().await, 0);
+    for form in &FINDABLE {
+        let bench = Bench::new(form, &["server_error@POST"], 2);
+        let error = bench.create().await.unwrap_err();
+        assert_eq!(error.api_kind(), Some(ApiErrorKind::Server));
+        assert!(error.to_string().contains("not known whether the job was created"), "{error}");
+        assert!(error.to_string().contains(form.sign), "{error}");
+        assert_eq!(bench.posts(), [500; 3], "{form:?}");
+        assert_eq!(bench.looks().len(), 3 * LOOKS.len(), "{form:?}");
+        assert!(bench.jobs().await.is_empty(), "{form:?}");
+    }
+}
+
+/// Anthropic's list says nothing of what a job was made of: neither a look nor a second request can be right.
+#[tokio::test]
+async fn where_a_job_cannot_be_told_the_error_says_so() {
+    let answered = ["lost_reply", "cut_body", "stall_body"];
+    for fault in ["server_error", "kill_connection", "html_body", "empty_body", "stall", "request_timeout"]
+        .iter()
+        .chain(&answered)
+    {
+        let bench = Bench::new(&ANTHROPIC, &[&format!("{fault}:1@POST")], 2);
+        let message = bench.create().await.unwrap_err().to_string();
+        assert!(message.contains("not known whether the job was created"), "{fault}: {message}");
+        assert!(message.contains(ANTHROPIC.sign) && message.contains("before you submit these prompts again"));
+        assert_eq!((bench.posts().len(), bench.looks().len()), (1, 0), "{fault}");
+        assert_eq!(bench.jobs().await.len(), usize::from(answered.contains(fault)), "{fault}");
+    }
+    // Too busy to have begun.
+    let bench = Bench::new(&ANTHROPIC, &["overloaded:1@POST"], 2);
+    let job = bench.create().await.unwrap();
+    assert_eq!((bench.posts(), bench.looks().len()), (vec![529, 200], 0));
+    assert_eq!(bench.jobs().await, [job.id]);
 }
 
 #[tokio::test]
 async fn a_refusal_is_clear_and_needs_no_look() {
-    for (fault, kind) in [
-        ("auth", ApiErrorKind::Authentication),
-        ("forbidden", ApiErrorKind::PermissionDenied),
-        ("quota", ApiErrorKind::QuotaExceeded),
-        ("model_not_found", ApiErrorKind::NotFound),
-    ] {
-        let bench = Bench::new(&[&format!("{fault}@POST /v1/batches")], 2);
-        let error = bench.create().await.unwrap_err();
-        assert_eq!(error.api_kind(), Some(kind), "{fault}");
-        assert!(!error.to_string().contains("not known"), "{fault}");
-        assert_eq!((bench.statuses("POST").len(), bench.statuses("GET").len()), (1, 0), "{fault}");
-        assert_eq!(bench.jobs().await, 0, "{fault}");
+    for form in &ALL {
+        for (fault, kind) in [
+            ("auth", ApiErrorKind::Authentication),
+            ("forbidden", ApiErrorKind::PermissionDenied),
+            ("quota", ApiErrorKind::QuotaExceeded),
+            ("model_not_found", ApiErrorKind::NotFound),
+        ] {
+            let bench = Bench::new(form, &[&format!("{fault}@POST")], 2);
+            let error = bench.create().await.unwrap_err();
+            assert_eq!(error.api_kind(), Some(kind), "{form:?} {fault}");
+            assert!(!error.to_string().contains("not known"), "{form:?} {fault}");
+            assert_eq!((bench.posts().len(), bench.looks().len()), (1, 0), "{form:?} {fault}");
+            assert!(bench.jobs().await.is_empty(), "{form:?} {fault}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_rate_limit_is_waited_out_without_a_look() {
-    let bench = Bench::new(&["rate_limit:1@POST /v1/batches"], 2);
-    bench.create().await.unwrap();
-    assert_eq!((bench.statuses("POST"), bench.statuses("GET").len()), (vec![429, 200], 0));
-    assert_eq!(bench.jobs().await, 1);
+    for form in &ALL {
+        let bench = Bench::new(form, &["rate_limit:1@POST"], 2);
+        let job = bench.create().await.unwrap();
+        assert_eq!((bench.posts(), bench.looks().len()), (vec![429, 200], 0), "{form:?}");
+        assert_eq!(bench.jobs().await, [job.id], "{form:?}");
+    }
 }

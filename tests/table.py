@@ -26,9 +26,13 @@ class Provider:
 
     def through(self, proxy: Proxy, box: Any, **options: Any) -> llmbackend.Client:
         """A client that goes through `proxy`, in front of `box`."""
+        options = {"api_key": "sandbox", "base_url": self.base_url(proxy, box), **options}
+        return llmbackend.client(self.name, self.model, **options)
+
+    def base_url(self, proxy: Proxy, box: Any) -> str:
+        """Where this provider is behind `proxy`, in front of `box`."""
         host = urllib.parse.urlsplit(proxy.url).netloc
-        base_url = f"http://{host}{urllib.parse.urlsplit(box.url(self.name)).path}"
-        return llmbackend.client(self.name, self.model, **{"api_key": "sandbox", "base_url": base_url, **options})
+        return f"http://{host}{urllib.parse.urlsplit(box.url(self.name)).path}"
 
     def calls(self, box: Any) -> list[int]:
         """The statuses of the single calls so far."""

@@ -156,6 +156,16 @@ def test_the_key_is_in_no_error(recorder: Recorder) -> None:
     assert KEY not in f"{found} {found!r} {found.body} {vars(found)}"
 
 
+def test_a_server_that_may_want_a_bearer_token(recorder: Recorder) -> None:
+    """vLLM's server reads no x-api-key, on either wire."""
+    refused = Reply({"error": "Unauthorized"}, status=401)
+    found = fails(recorder, refused)
+    assert type(found) is AuthenticationError
+    assert found.message.startswith("Unauthorized. If this server wants a bearer token, give the key as auth_token")
+    for options in ({"api_key": None, "auth_token": KEY}, {"base_url": f"{recorder.root}/api.anthropic.com"}):
+        assert fails(recorder, refused, **options).message == "Unauthorized"
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_not_followed(recorder: Recorder, status: int) -> None:
     with Recorder(Reply(OK)) as other:

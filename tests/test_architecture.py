@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 RUST = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.rs"))
 PYTHON = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "python").rglob("*.py"))
+LOCAL = "python/llmbackend/local/"
 MAP = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## The map")[2].partition("\n## ")[0]
 
 # Rows of the map whose second column is "pure", spelled out: a file that stops being pure must be taken off on purpose.
@@ -38,9 +39,13 @@ IMPURE = re.compile(
     r"|\b(Instant|SystemTime)::now|thread::(sleep|spawn)|\btempfile::|Command::new"
 )
 
-# Importing these costs time or a dependency; all but the first lines belong into functions.
-HEAVY = {
-    *("anthropic", "google", "mlx", "mlx_lm", "openai", "pyarrow", "pydantic", "tqdm", "torch", "transformers", "vllm"),
+# Importing these takes a dependency, and often seconds. It belongs into functions, everywhere.
+OPTIONAL = {
+    *("anthropic", "google", "openai", "pyarrow", "pydantic", "tqdm"),
+    *("accelerate", "mlx", "mlx_lm", "numpy", "peft", "tokenizers", "torch", "transformers", "vllm"),
+}
+# These cost milliseconds, which the modules that `import llmbackend` imports do not have.
+HEAVY = OPTIONAL | {
     *("argparse", "asyncio", "collections", "dataclasses", "inspect", "json", "logging", "re", "typing"),
 }
 
@@ -130,8 +135,10 @@ def test_every_file_has_its_place_in_the_map() -> None:
 
 
 def test_every_python_module_is_in_the_map() -> None:
-    row = next(line for line in MAP.splitlines() if line.startswith("| `python/llmbackend/`"))
-    assert [path for path in PYTHON if f"`{path.rpartition('/')[2]}`" not in row] == []
+    for path in PYTHON:
+        folder, _, name = path.rpartition("/")
+        [row] = [line for line in MAP.splitlines() if line.startswith(f"| `{folder}/` ")]
+        assert f"`{name}`" in row, path
 
 
 def test_lib_rs_says_the_same_of_what_is_pure() -> None:
@@ -145,9 +152,34 @@ def test_lib_rs_says_the_same_of_what_is_pure() -> None:
 
 @pytest.mark.parametrize("path", PYTHON)
 def test_python_imports_what_is_heavy_late(path: str) -> None:
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    heavy = {name for name in at_import(tree.body) if name.partition(".")[0] in HEAVY}
-    assert heavy == set()
+    late = OPTIONAL if is_late(path) else HEAVY
+    assert {name for name in at_import(tree(path).body) if name.partition(".")[0] in late} == set()
+
+
+def is_late(path: str) -> bool:
+    """Whether it is imported with the first local client only."""
+    return path.startswith(LOCAL) and path != f"{LOCAL}__init__.py"
+
+
+def tree(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_only_the_table_of_local_engines_is_imported_early() -> None:
+    early = [path for path in PYTHON if not is_late(path)]
+    assert len(early) < len(PYTHON)
+    inside = {f"{path}: {name}" for path in early for name in at_import(tree(path).body) if ".local" in name}
+    # As `from .local import NAME`, which imports the table; what it takes from there is no module.
+    assert inside == {"python/llmbackend/_client.py: .local"}
+    taken = re.findall(r"^from \.local import (.+)$", (ROOT / "python/llmbackend/_client.py").read_text(), re.MULTILINE)
+    assert taken == ["ENGINES"]
+
+
+def test_every_engine_of_the_table_has_a_module_with_an_engine() -> None:
+    from llmbackend.local import ENGINES
+
+    for module in ENGINES.values():
+        assert "Engine" in {node.name for node in tree(f"{LOCAL}{module}.py").body if isinstance(node, ast.ClassDef)}
 
 
 def at_import(body: list[ast.stmt]) -> Iterator[str]:
@@ -155,8 +187,8 @@ def at_import(body: list[ast.stmt]) -> Iterator[str]:
     for statement in body:
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
-        elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
-            yield statement.module or ""
+        elif isinstance(statement, ast.ImportFrom):
+            yield "." * statement.level + (statement.module or "")
         elif isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             yield from at_import(statement.orelse)
         elif isinstance(statement, (ast.If, ast.Try, ast.With, ast.ClassDef)):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import itertools
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -144,3 +147,40 @@ def test_trouble_with_the_input_file_is_no_reason_to_guess(box: Any) -> None:
     with pytest.raises(llmbackend.ServerError):
         again.results()
     assert again.results() == prompts(9)
+
+
+def test_calls_go_on_while_results_are_read(box: Any, client: Any) -> None:
+    """Reading many rows takes a while, in which other threads' calls are answered as ever."""
+    batch = finished(client, 1)
+    sent: list[float] = []
+
+    def many_times_over(exchange: Exchange) -> Reply:
+        reply = exchange.forward()
+        if is_content(exchange):
+            # Of several rows for one input, each has to be looked into.
+            reply.body *= 60_000
+            sent.append(time.monotonic())
+        return reply
+
+    answered: list[float] = []
+    is_over = threading.Event()
+
+    def call() -> None:
+        while not is_over.is_set():
+            client.get_response("a")
+            answered.append(time.monotonic())
+
+    with Proxy(box, many_times_over) as proxy:
+        again = llmbackend.get_batch(batch.id, "openai", "m", **proxy.options)
+        caller = threading.Thread(target=call)
+        caller.start()
+        try:
+            assert again.results() == prompts(1)
+            end = time.monotonic()
+        finally:
+            is_over.set()
+            caller.join()
+    took = end - sent[0]
+    assert took > 0.3  # else the file is too small to show anything
+    times = [sent[0], *(moment for moment in answered if sent[0] < moment < end), end]
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < took / 3

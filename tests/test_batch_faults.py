@@ -20,6 +20,7 @@ from support import (
     posts,
     prompts,
 )
+from table import ALL, Provider
 
 import llmbackend
 
@@ -208,6 +209,36 @@ def test_a_redirect_is_reported(box: Any) -> None:
         with pytest.raises(llmbackend.APIError, match="redirects to https://elsewhere/v1.*base_url"):
             llmbackend.create_batch(["a"], "openai", "m", **proxy.options)
         assert len(proxy.seen) == 1
+
+
+@pytest.mark.parametrize("provider", ALL, ids=lambda it: it.name)
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_ends_a_wait_at_once(provider: Provider, box: Any, status: int) -> None:
+    with Proxy(box) as proxy:
+        client = provider.through(proxy, box)
+        batch = client.submit_batch(prompts(2), batch_options={"native": True})
+        proxy.hook = lambda _: Reply(status, {"location": "/sign-in"}, b"<html>")
+        before = len(proxy.seen)
+        with pytest.raises(llmbackend.APIError, match="redirects to /sign-in.*base_url is likely wrong") as caught:
+            batch.wait(POLL, timeout=20)
+        assert caught.value.status == status
+        assert len(proxy.seen) == before + 1
+        # The job is none the worse for it.
+        proxy.hook = Exchange.forward
+        assert batch.wait(POLL).results() == prompts(2)
+
+
+@pytest.mark.parametrize("provider", ALL, ids=lambda it: it.name)
+def test_a_redirect_instead_of_a_job(provider: Provider, box: Any) -> None:
+    def hook(exchange: Exchange) -> Reply:
+        is_create = exchange.method == "POST" and "upload" not in exchange.path and "files" not in exchange.path
+        return Reply(307, {"location": "/sign-in"}, b"<html>") if is_create else exchange.forward()
+
+    with Proxy(box, hook) as proxy:
+        with pytest.raises(llmbackend.APIError, match="redirects to /sign-in.*base_url is likely wrong"):
+            provider.through(proxy, box).submit_batch(prompts(2), batch_options={"native": True})
+        # Nobody made a job, so none is looked for.
+        assert [exchange.method for exchange in proxy.seen if exchange.method != "POST"] == []
 
 
 @pytest.mark.parametrize("fault", ["html_body", "empty_body"])

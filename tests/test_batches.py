@@ -40,6 +40,8 @@ def test_the_whole_way(box: Any, client: Any) -> None:
     assert batch.normalized_status() in ("pending", "in_progress", "completed")
     seen: list[str] = []
     assert batch.wait(poll_interval=POLL, timeout=20, callback=seen.append) is batch
+    assert client.get_batch(batch.id).wait(POLL, timeout=float("inf")).id == batch.id
+    assert client.get_batch(batch.id).wait(POLL, timeout=1e300).id == batch.id
     assert seen[-1] == "completed"
     assert set(seen) <= {"pending", "in_progress", "completed"}
     assert (batch.status(), batch.normalized_status()) == ("completed", "completed")

@@ -72,6 +72,8 @@ def test_ids(provider: Provider, client: Any, box: Any) -> None:
     assert client.get_batch_status(one.id) == status
     options = box.options(provider.name)
     assert llmbackend.get_batch_status(one.id, provider.name, provider.model, **options) == status
+    another = next(one for one in ALL if one is not provider).client(box)
+    assert another.get_batch_status(one.id) == status
     assert client.fetch_batch_results(one.id) == prompts(2)
     assert llmbackend.fetch_batch_results(one.id, provider.name, provider.model, **options) == prompts(2)
     assert client.get_batch(one.id).results() == prompts(2)
@@ -343,10 +345,32 @@ def test_an_anthropic_server_that_knows_no_structured_outputs(box: Any) -> None:
     box.fault("no_output_config@/v1/messages")
     client = ANTHROPIC.client(box)
     assert client.get_response("a", schema=Echo).said == "a"
+    assert ANTHROPIC.calls(box) == [400, 200]
     batch = client.submit_batch(prompts(4), schema=Echo, batch_options={"concurrency": 2})
+    assert ANTHROPIC.calls(box) == [400, 200, *[200] * 4]  # it is not asked again what it does not know
     assert [one.said for one in batch.results()] == prompts(4)
     listed = client.submit_batch(["a"], schema=llmbackend.StructuredOutput(pydantic_model=list[Echo]))
     assert all(type(one) is Echo for one in listed.results()[0])
+
+
+def test_an_anthropic_server_that_took_neither_form_is_asked_for_both_again(box: Any) -> None:
+    box.fault("no_output_config@/v1/messages")
+    failing = [True]
+
+    def hook(exchange: Exchange) -> ProxyReply:
+        if b"output_config" not in exchange.body and failing:
+            failing.clear()
+            return ProxyReply(503, {}, b"")
+        return exchange.forward()
+
+    with Proxy(box, hook) as proxy:
+        client = ANTHROPIC.through(proxy, box, max_retries=0)
+        with pytest.raises(llmbackend.ServerError):
+            client.get_response("a", schema=Echo)
+        for prompt in prompts(2):
+            assert client.get_response(prompt, schema=Echo).said == prompt
+        newer = [b"output_config" in exchange.body for exchange in proxy.seen]
+    assert newer == [True, False, True, False, False]
 
 
 def test_many(provider: Provider, client: Any) -> None:

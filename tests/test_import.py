@@ -14,9 +14,9 @@ import llmbackend
 from llmbackend import errors
 
 ABSENT = """
-aiohttp anthropic argparse ast asyncio collections.abc dataclasses google httpx inspect json logging mlx mlx_lm openai
-pyarrow pydantic pydantic_core re requests socket ssl subprocess tempfile threading torch tqdm transformers typing
-urllib vllm
+accelerate aiohttp anthropic argparse ast asyncio collections.abc dataclasses google httpx inspect json
+llmbackend.local.client logging mlx mlx_lm numpy openai pyarrow pydantic pydantic_core re requests socket ssl
+subprocess tempfile threading torch tqdm transformers typing urllib vllm
 """.split()  # noqa: SIM905
 
 
@@ -104,6 +104,8 @@ def test_errors_pickle_with_their_attributes(name: str) -> None:
 
 
 VALUES = {
+    "finish_reason": "length",
+    "usage": llmbackend.Usage(input_tokens=3, output_tokens=1),
     "path": "/properties/a",
     "provider": "openai",
     "status": 429,

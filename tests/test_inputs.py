@@ -315,7 +315,7 @@ def test_a_schema_that_is_none(client: Any, refused: Any) -> None:
         (("opnai", "m", {}), ["'opnai'", "Did you mean 'openai'?"]),
         (("", "m", {}), ["provider"]),
         ((7, "m", {}), ["provider is a int"]),
-        ((LONE, "m", {}), ["provider has a lone surrogate"]),
+        ((LONE, "m", {}), ["unknown provider", "Known: openai"]),
         (("openai", "", {}), ["model is empty"]),
         (("openai", None, {}), ["model is a NoneType"]),
         (("openai", LONE, {}), ["model has a lone surrogate"]),

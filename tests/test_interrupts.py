@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from typing import Any
 
 import pytest
 from scripts import end, interrupt_when, run, start, wait_until
-from support import POLL, Exchange, Proxy, Reply, is_create, jobs, posts, prompts
+from support import POLL, Drop, Exchange, Proxy, Reply, is_create, jobs, posts, prompts
 
 import llmbackend
 
@@ -138,6 +139,80 @@ def test_a_second_interrupt_does_not_wait(box: Any) -> None:
     (note,) = end(process)["notes"]
     assert "not known whether the batch was created" in note
     assert "input file file-" in note
+
+
+def answering(count: int) -> Any:
+    """A hook that answers so many calls, and none after them."""
+
+    def hook(exchange: Exchange) -> Reply:
+        if any(b'Prompt %d"' % number in exchange.body for number in range(count)):
+            return exchange.forward()
+        time.sleep(30)
+        raise Drop
+
+    return hook
+
+
+# Interrupted by `ERROR` in the middle of an immediate batch, a script does as the note on it says.
+GO_ON = r"""
+import gc, re
+print("ready", flush=True)
+try:
+    options = {"native": False, "concurrency": CONCURRENCY}
+    client.submit_batch(["Prompt %d" % n for n in range(6)], batch_options=options)
+except ERROR as error:
+    (note,) = error.__notes__
+    gc.collect()
+    items = list(eval(re.search(r"client.get_batch.*", note)[0]))
+    (kept,) = re.findall(r"immediate-\w+", note)
+    tell(
+        note=note,
+        kind=type(error).__name__,
+        texts=[item.text for item in items],
+        statuses=[item.status for item in items],
+        errors=[str(item.error) for item in items if item.error],
+        state=client.get_batch_status(kept)["state"],
+    )
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_an_interrupted_immediate_batch_keeps_its_answers(box: Any, concurrency: int) -> None:
+    code = GO_ON.replace("ERROR", "KeyboardInterrupt").replace("CONCURRENCY", str(concurrency))
+    with Proxy(box, answering(3)) as proxy:
+        told = interrupt_when(start(code, proxy.options), lambda: len(proxy.seen) == 3 + concurrency)
+    assert told["after"] < 2
+    assert "3 of 6 inputs were answered" in told["note"]
+    assert told["texts"] == [*prompts(3), None, None, None]
+    assert told["statuses"] == ["succeeded"] * 3 + ["cancelled"] * 3
+    assert len(told["errors"]) == 3
+    assert all("interrupted before" in error for error in told["errors"])
+    assert told["state"] == "completed"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_what_a_signal_handler_raises_leaves_an_immediate_batch_its_answers(box: Any) -> None:
+    handler = """
+    class Enough(Exception):
+        pass
+    def enough(*_):
+        raise Enough("enough")
+    signal.signal(signal.SIGINT, enough)
+    """
+    code = textwrap.dedent(handler) + GO_ON.replace("ERROR", "Enough").replace("CONCURRENCY", "1")
+    with Proxy(box, answering(1)) as proxy:
+        told = interrupt_when(start(code, proxy.options), lambda: len(proxy.seen) == 2)
+    assert told["kind"] == "Enough"
+    assert told["texts"] == ["Prompt 0", *[None] * 5]
+
+
+def test_an_immediate_batch_without_an_answer_leaves_nothing(box: Any) -> None:
+    with Proxy(box, answering(0)) as proxy:
+        code = "interrupted(lambda: client.submit_batch(['Prompt 0'], batch_options={'native': False}))"
+        told = interrupt_when(start(code, proxy.options), lambda: proxy.seen)
+    assert told["after"] < 1
+    assert told["notes"] == []
 
 
 def test_signal_handlers_of_the_caller_run() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import pickle
 import traceback
+from collections.abc import Callable
 from typing import Any
 
+import pydantic
 import pytest
-from support import Exchange, Proxy, Reply, is_content
+from support import OWN_ENV, POLL, Exchange, Proxy, Reply, is_content, run_python
+from table import ALL, Provider
 
 import llmbackend
 
@@ -112,3 +117,246 @@ def test_short_words_are_no_secrets(box: Any) -> None:
         with pytest.raises(llmbackend.InvalidRequestError) as caught:
             llmbackend.get_response("openai", "m", "a", **options)
         assert caught.value.message == said
+
+
+# Everything below: each way to call, each way to give a key, each provider.
+
+PACKAGE = os.path.dirname(llmbackend.__file__)
+HEADERS = {
+    "openai": ("Authorization", f"Bearer {KEY}"),
+    "anthropic": ("x-api-key", KEY),
+    "gemini": ("x-goog-api-key", KEY),
+}
+VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
+WAYS = ["option", "environment", "headers"]
+IDS = {"openai": "batch_a", "anthropic": "msgbatch_a", "gemini": "batches/a"}
+NATIVE, IMMEDIATE = {"native": True}, {"native": False}
+
+Call = Callable[[Provider, dict[str, Any]], object]
+CALLS: dict[str, Call] = {
+    "get_response": lambda p, o: llmbackend.get_response(p.name, p.model, "a", **o),
+    "create_batch": lambda p, o: llmbackend.create_batch(["a"], p.name, p.model, batch_options=NATIVE, **o),
+    "create_batch, immediate": lambda p, o: llmbackend.create_batch(
+        ["a"], p.name, p.model, batch_options=IMMEDIATE, **o
+    ).results(),
+    "get_batch": lambda p, o: llmbackend.get_batch(IDS[p.name], p.name, p.model, **o).wait(POLL, timeout=0),
+    "get_batch, cancel": lambda p, o: llmbackend.get_batch(IDS[p.name], p.name, p.model, **o).cancel(),
+    "get_batch_status": lambda p, o: llmbackend.get_batch_status(IDS[p.name], p.name, p.model, **o),
+    "fetch_batch_results": lambda p, o: llmbackend.fetch_batch_results(IDS[p.name], p.name, p.model, **o),
+    "Client.get_response": lambda p, o: opened(p, o).get_response("a"),
+    "Client.generate": lambda p, o: opened(p, o).generate("a"),
+    "Client.submit_batch": lambda p, o: opened(p, o).submit_batch(["a"], batch_options=NATIVE),
+    "Client.submit_batch, immediate": lambda p, o: opened(p, o).submit_batch(["a"], batch_options=IMMEDIATE).results(),
+    "Client.get_batch": lambda p, o: opened(p, o).get_batch(IDS[p.name]).items(),
+    "Client.get_batch_status": lambda p, o: opened(p, o).get_batch_status(IDS[p.name]),
+    "Client.fetch_batch_results": lambda p, o: opened(p, o).fetch_batch_results(IDS[p.name]),
+}
+
+CREATES = ("create_batch", "Client.submit_batch")
+
+
+def opened(provider: Provider, options: dict[str, Any]) -> llmbackend.Client:
+    client = llmbackend.client(provider.name, provider.model, **options)
+    assert KEY not in f"{client!r}{vars(client)}{client._core!r}"
+    return client
+
+
+def given(way: str, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options of a client whose key comes this way."""
+    if way == "option":
+        return {"api_key": KEY}
+    if way == "headers":
+        return {"api_key": "another-one", "headers": dict([HEADERS[provider.name]])}
+    monkeypatch.setenv(VARIABLES[provider.name], KEY)
+    return {}
+
+
+def key_is_nowhere(error: BaseException | None) -> None:
+    """Nor in what an error tracker collects: the local variables of our own frames."""
+    if error is None:
+        return
+    stack = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    variables = [frame.locals for frame in stack if frame.filename.startswith(PACKAGE)]
+    seen = f"{error} {error!r} {vars(error)} {error.args} {variables} {pickle.dumps(error)!r}"
+    # Not even the beginning of one that was cut.
+    assert KEY[:5] not in seen
+    key_is_nowhere(error.__cause__)
+    key_is_nowhere(error.__context__)
+    if isinstance(error, llmbackend.BatchItemsError):
+        assert error.errors
+        for one in error.errors.values():
+            key_is_nowhere(one)
+
+
+@pytest.fixture(params=ALL, ids=lambda it: it.name)
+def provider(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def options_through(proxy: Proxy, provider: Provider, box: Any) -> dict[str, Any]:
+    return {"base_url": provider.base_url(proxy, box), "max_retries": 0}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_server_that_quotes_the_key(
+    provider: Provider, box: Any, way: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = given(way, provider, monkeypatch)
+    said = {"error": {"message": f"no such key: {KEY}", "type": KEY, "status": KEY, "code": KEY}, "request_id": KEY}
+    replies = [Reply.of(said, 401)]
+    if call not in CREATES:  # for what may have been created is searched for a minute
+        replies.append(Reply(200, {"content-type": "text/html"}, b"x" * 195 + KEY.encode()))
+    for reply in replies:
+        reply.headers.update({"x-request-id": KEY, "request-id": KEY, "location": KEY})
+        with Proxy(box, lambda _, reply=reply: reply) as proxy:
+            with pytest.raises((llmbackend.APIError, llmbackend.BatchError)) as caught:
+                CALLS[call](provider, options | options_through(proxy, provider, box))
+            key_is_nowhere(caught.value)
+            assert any(KEY in value for value in proxy.seen[0].headers.values())
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("way", WAYS)
+def test_no_server(provider: Provider, box: Any, way: str, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = given(way, provider, monkeypatch)
+    with Proxy(box) as proxy:
+        options |= options_through(proxy, provider, box)
+    with pytest.raises((llmbackend.APIConnectionError, llmbackend.BatchError)) as caught:
+        CALLS[call](provider, options)
+    key_is_nowhere(caught.value)
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "unknown": {"api_kye": KEY},
+    "timeout": {"timeout": "soon"},
+    "max_retries": {"max_retries": -1},
+    "base_url": {"base_url": f"http://user:{KEY}@127.0.0.1"},
+    "headers": {"headers": {"x-key": KEY, "x-number": 1}},
+    "object": {"headers": {"x-key": KEY, "x-object": object()}},
+    "broken key": {"api_key": f"{KEY} {KEY}"},
+    "broken header": {"headers": {"x-key": f"{KEY}\n"}},
+}
+
+
+@pytest.mark.parametrize("call", [*CALLS, "client"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_options(provider: Provider, call: str, wrong: str) -> None:
+    start = CALLS.get(call, opened)
+    with pytest.raises(llmbackend.ConfigurationError) as caught:
+        start(provider, {"api_key": KEY, "base_url": "http://127.0.0.1:9", **WRONG[wrong]})
+    key_is_nowhere(caught.value)
+    with pytest.raises(llmbackend.ConfigurationError) as caught:
+        start(dataclasses.replace(provider, model=3), {"api_key": KEY})  # type: ignore[arg-type]
+    key_is_nowhere(caught.value)
+
+
+class Picky(pydantic.BaseModel):
+    said: str
+
+    @pydantic.field_validator("said")
+    @classmethod
+    def is_right(cls, value: str) -> str:
+        raise ValueError(f"{value} is wrong")
+
+
+class Careless(pydantic.BaseModel):
+    said: str
+
+    @pydantic.field_validator("said")
+    @classmethod
+    def is_right(cls, value: str) -> str:
+        raise KeyError(value)
+
+
+def parse(value: Any) -> Any:
+    raise RuntimeError(f"cannot parse {value}")
+
+
+SAID = {
+    "type": "object",
+    "properties": {"said": {"type": "string"}},
+    "required": ["said"],
+    "additionalProperties": False,
+}
+SHORT = {**SAID, "properties": {"said": {"type": "string", "maxLength": 10}}}
+UNFIT: dict[str, Any] = {
+    "pydantic": Picky,
+    "a validator that raises": Careless,
+    "parser": llmbackend.StructuredOutput(schema=SAID, parser=parse),
+    "json schema": SHORT,
+}
+
+
+def quoting(exchange: Exchange) -> Reply:
+    """The sandbox's answer, with the key in the place of the prompt."""
+    reply = exchange.forward()
+    reply.body = reply.body.replace(b"PROMPT", KEY.encode())
+    return reply
+
+
+@pytest.mark.parametrize("schema", UNFIT)
+@pytest.mark.parametrize("way", WAYS)
+def test_an_unfit_answer_that_quotes_the_key(
+    provider: Provider, box: Any, way: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = given(way, provider, monkeypatch)
+    shape = UNFIT[schema]
+    with Proxy(box, quoting) as proxy:
+        client = opened(provider, options | options_through(proxy, provider, box))
+        for call in (client.get_response, client.generate):
+            with pytest.raises(llmbackend.InvalidOutputError) as caught:
+                call("PROMPT", schema=shape)
+            key_is_nowhere(caught.value)
+            assert json.loads(caught.value.text or "") == {"said": "***"}
+            assert "***" in (caught.value.response or "")
+        for batch_options in (NATIVE, IMMEDIATE):
+            batch = client.submit_batch(["PROMPT"], schema=shape, batch_options=batch_options).wait(POLL)
+            with pytest.raises(llmbackend.BatchItemsError) as items:
+                batch.results()
+            key_is_nowhere(items.value)
+            (item,) = batch.items()
+            assert item.status == "invalid"
+            assert KEY not in f"{item!r} {item.text}"
+        # What is no error is the caller's: nothing is changed in an answer.
+        response = client.generate("PROMPT", schema=SAID)
+        assert response.value == {"said": KEY}
+        assert KEY in json.dumps(response.raw)
+
+
+def test_the_parser_s_own_error_is_the_cause(provider: Provider, box: Any) -> None:
+    client = provider.client(box)
+    with pytest.raises(llmbackend.InvalidOutputError) as caught:
+        client.get_response("PROMPT", schema=UNFIT["parser"])
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert json.loads(caught.value.text or "") == {"said": "PROMPT"}
+
+
+def test_an_answer_that_is_no_json_and_is_cut_within_the_key(provider: Provider, box: Any) -> None:
+    with Proxy(box, quoting) as proxy:
+        client = opened(provider, {"api_key": KEY, **options_through(proxy, provider, box)})
+        for length in range(170, 200, 3):
+            box.clear_faults()
+            # The answer to a call without a schema, read as if it had one.
+            text = "x" * length + "PROMPT"
+            batch = client.submit_batch([text], batch_options=NATIVE).wait(POLL)
+            with pytest.raises(llmbackend.BatchItemsError) as caught:
+                client.fetch_batch_results(batch.id, SAID)
+            key_is_nowhere(caught.value)
+
+
+LOUD = """
+import logging, sys
+logging.basicConfig(level=0, stream=sys.stdout)
+import llmbackend
+try:
+    llmbackend.get_response("openai", "m", "a", api_key=sys.argv[1], base_url=sys.argv[2], max_retries=1)
+except llmbackend.AuthenticationError:
+    print("failed")
+"""
+
+
+def test_nothing_is_logged(box: Any) -> None:
+    with Proxy(box, lambda _: Reply.of({"error": {"message": KEY}}, 401)) as proxy:
+        environment = OWN_ENV | {"RUST_LOG": "trace", "RUST_BACKTRACE": "full"}
+        assert run_python(LOUD, KEY, proxy.url, env=environment) == "failed\n"

@@ -72,6 +72,8 @@ BAD_CONFIGS: list[Any] = [
     {"extra": {"conversation": []}},
     {"extra": {"conversations": [[{"role": "user", "content": "a"}]]}},
     {"extra": {"conversation": [{"role": "user"}]}},
+    {"extra": {"conversation": {"role": "user", "content": "a"}}},
+    {"extra": {"conversation": 3}},
     {"extra": {"x": float("inf")}},
     {"extra": {"x": object()}},
 ]
@@ -82,6 +84,18 @@ def test_a_wrong_config(client: Any, box: Any, config: Any) -> None:
     with pytest.raises(llmbackend.ConfigurationError):
         client.get_response("a", config)
     assert box.requests() == []
+
+
+def test_a_conversation_of_openai(provider: Provider, client: Any, box: Any) -> None:
+    """OpenAI's own parameter, which the others do not have."""
+    if provider.name == "openai":
+        return
+    for own in ("conv_1", {"id": "conv_1"}):
+        for call in (client.get_response, lambda _, config: client.submit_batch(["a"], config)):
+            with pytest.raises(llmbackend.ConfigurationError, match="must be a list of"):
+                call("a", {"extra": {"conversation": own}})
+    assert client.get_response("a", {"extra": {"conversation": None}}) == "a"
+    assert len(box.requests()) == 1
 
 
 @pytest.mark.parametrize("bad", ["a\ud800", 3, None, b"a", [], [{"role": "user"}], ["a"], {"role": "user"}])

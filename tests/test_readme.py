@@ -1,51 +1,54 @@
-"""Every Python example of the README runs, as it is written and in its order, against the sandbox."""
+"""The README and docs/: every remote Python example runs against the sandbox, and what they name exists.
+
+The examples with a local engine run in tests/engines/test_readme.py.
+"""
 
 from __future__ import annotations
 
-import ast
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from documents import DOCUMENTS, ROOT, blocks, run
 
 import llmbackend
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = [
-    (README[: found.start()].count("\n") + 2, found.group(1))
-    for found in re.finditer(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
+README = TEXTS["README.md"]
+ALL = "\n".join(TEXTS.values())
 
 
 def test_the_first_code_comes_early() -> None:
-    assert README.partition("```")[0].count("\n") < 30
-    assert len(BLOCKS) > 12
+    assert README.partition("```python")[0].count("\n") < 30
+    assert len(blocks(DOCUMENTS[0])) > 20
 
 
-def test_every_example_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_readme_is_read_in_ten_minutes() -> None:
+    assert len(README.split()) < 2900
+
+
+def test_every_python_block_is_seen() -> None:
+    assert sum(len(blocks(document)) for document in DOCUMENTS) == len(re.findall(r"^ *```py(?:thon)?$", ALL, re.M))
+    languages = set(re.findall(r"^ *```(\w+)", ALL, re.MULTILINE))
+    assert languages == {"python", "bash", "pyi", "text"}
+
+
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A sandbox that only the environment variables know of."""
     monkeypatch.chdir(tmp_path)
-    database: list[str] = []
-    # The namespace of a program, with the functions that the examples leave to the reader.
-    names: dict[str, Any] = {
-        "__name__": "readme",
-        "save_to_database": database.append,
-        "save_batch_id": database.append,
-        "load_from_database": lambda: database[-1],
-    }
     with llmbackend.sandbox() as box, warnings.catch_warnings():
         warnings.simplefilter("error")
         for name, value in box.environment().items():
             monkeypatch.setenv(name, value)
-        for line, source in BLOCKS:
-            # Errors in an example name the README's line.
-            tree = ast.increment_lineno(ast.parse(source), line - 1)
-            exec(compile(tree, str(ROOT / "README.md"), "exec"), names)
-    assert len(database) == 1
+        yield
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_every_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run(block for block in blocks(DOCUMENTS[0]) if not block.needs_engine)
     assert names["results"] == [f"Prompt {i}" for i in (1, 2, 3)]
     assert isinstance(names["review"], names["MovieReview"])
     assert names["analysis"]["sentiment"] in ("positive", "negative", "neutral")
@@ -62,18 +65,57 @@ def test_every_example_runs(
     assert names["response"] == "Explain machine learning"
     assert names["products"][1].name.startswith("Extract product info: Sony")
     assert "['Prompt 1', 'Prompt 2']\n" * 2 in out
-    assert "fetch_batch_results" in out
-    assert "'expired'" in out
-    assert "'succeeded'" in out
 
 
-def test_links_and_named_things_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
-    for name in re.findall(r"`(\w+Error)`", README):
-        assert hasattr(llmbackend, name) or name in dir(__builtins__) or name in BUILTIN_ERRORS, name
-    verbs = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(re.findall(r"^make (\w+)", README, re.MULTILINE)) <= verbs
+EXPECTED = {
+    "docs/api.md": [],
+    "docs/local-engines.md": [],
+    "docs/providers.md": ["['Explain AI', 'Explain ML']\n", "['One', 'Two', 'Three']\n"],
+    "docs/sandbox.md": ["fetch_batch_results", "'expired'", "'succeeded'", "('GET', "],
+}
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("name", sorted(TEXTS.keys() - {"README.md"}))
+def test_every_example_of_the_docs_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(block for block in blocks(ROOT / name) if not block.needs_engine)
+    out = capsys.readouterr().out
+    assert [said for said in EXPECTED[name] if said not in out] == []
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_links_lead_somewhere(name: str) -> None:
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", TEXTS[name])):
+        if target.startswith("https://"):
+            continue
+        path = ((ROOT / name).parent / target).resolve() if target else ROOT / name
+        assert path.exists(), target
+        if anchor:
+            assert anchor in anchors(path.read_text(encoding="utf-8")), f"{target}#{anchor}"
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+BUILTIN_ERRORS = {"ValueError", "ImportError", "RuntimeError", "ConnectionError", "TimeoutError"}
+
+
+def test_named_things_exist() -> None:
+    for name in re.findall(r"`(\w+(?:Error|Warning))`", ALL):
+        assert hasattr(llmbackend, name) or name in BUILTIN_ERRORS | {"UserWarning"}, name
+    verbs = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"^make ([\w-]+)", README, re.MULTILINE)) <= verbs
+    extras = set(re.findall(r"^([\w-]+) = \[", pyproject("project.optional-dependencies"), re.MULTILINE))
+    section = README.partition("## Installation")[2].partition("\n## ")[0]
+    assert {name for name in extras if f"[{name}]" not in section} == set()
+
+
+def pyproject(table: str) -> str:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return text.partition(f"[{table}]\n")[2].partition("\n[")[0]
 
 
 def test_the_limits_are_those_of_the_code() -> None:
@@ -95,16 +137,9 @@ def test_the_environment_variables_are_those_of_the_code() -> None:
     assert read == set(re.findall(r"`((?:OPENAI|ANTHROPIC|GOOGLE|GEMINI)_[A-Z_]+)`", README))
 
 
-BUILTIN_ERRORS = {"ValueError", "ImportError", "RuntimeError", "ConnectionError", "TimeoutError"}
-
-
-def test_the_error_table_names_every_error() -> None:
-    section = README.partition("## Errors")[2].partition("\n## ")[0]
-    missing = [name for name in llmbackend.__all__ if name.endswith("Error") and f"`{name}" not in section]
-    assert missing == []
-
-
-def test_the_faults_that_are_named_exist() -> None:
-    listed = README.partition("Some of the faults:")[2].partition("An unknown name")[0]
-    with llmbackend.sandbox(faults=re.findall(r"`(\w+)`", listed)):
-        pass
+def test_the_faults_are_those_of_the_sandbox() -> None:
+    table = TEXTS["docs/sandbox.md"].partition("## Faults")[2].partition("| where |")[2]
+    listed = re.findall(r"`(\w+)`", table)
+    with pytest.raises(llmbackend.ConfigurationError) as caught:
+        llmbackend.sandbox(faults=["no such fault"])
+    assert listed == str(caught.value).partition("Known faults: ")[2].split(", ")

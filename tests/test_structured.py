@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
 
 import pytest
 from pydantic import BaseModel, Field, RootModel, field_validator
@@ -190,10 +190,27 @@ def _has_field(value: Any, name: str) -> bool:
 def test_a_schema_given_straight(recorder: Recorder, schema: Any) -> None:
     value = ask(recorder, schema, json.dumps(PERSON | {"a": 1}))
     assert isinstance(value, Person if schema is Person else dict)
-    for wrong in ("Person", 3, [Person], Person(**PERSON)):
+    for wrong in ("Person", 3, [Person], (Person,), Person(**PERSON)):
         with pytest.raises(ConfigurationError, match="schema is a"):
             ask(recorder, wrong, "{}")
         assert recorder.requests == []
+
+
+TYPES: list[tuple[Any, str, Any]] = [
+    (list[Person], json.dumps({"value": [PERSON]}), [Person(**PERSON)]),
+    (dict[str, int], '{"a": 1}', {"a": 1}),
+    (Optional[Person], '{"value": null}', None),  # noqa: UP045
+    (Union[int, str], '{"value": "a"}', "a"),  # noqa: UP007
+    (Literal["a", "b"], '{"value": "b"}', "b"),
+    (Annotated[int, Field(ge=3)], '{"value": 3}', 3),
+]
+
+
+@pytest.mark.parametrize(("shape", "said", "value"), TYPES, ids=[str(row[0]) for row in TYPES])
+def test_a_type_that_is_no_class_given_straight(recorder: Recorder, shape: Any, said: str, value: Any) -> None:
+    assert ask(recorder, shape, said) == value
+    with pytest.raises(InvalidOutputError):
+        ask(recorder, shape, '{"value": [[]]}')
 
 
 MISFITS: list[tuple[Any, str, str]] = [

@@ -39,8 +39,8 @@ class BatchItem:
         value: The answer: the text, or with a schema the validated value; None where there is none.
         text: What the model said, if anything.
         error: Why there is no value; None where there is one.
-        usage: Token counts, where the provider tells.
-        finish_reason: As in `Response`; None where there is no answer.
+        usage: Token counts, where the provider tells; also of an answer that is of no use, which it charges for.
+        finish_reason: As in `Response`; None where no answer came.
     """
 
     __slots__ = ("custom_id", "error", "finish_reason", "index", "status", "text", "usage", "value")
@@ -112,7 +112,7 @@ class Batch:
         Args:
             poll_interval: The longest gap between two looks, in seconds. The first gaps are shorter (0.1, 0.2, 0.4
                 ...), so that a short job is not waited for long; none is shorter than 0.01.
-            timeout: Seconds to wait at most; 0 looks once; None waits for ever.
+            timeout: Seconds to wait at most; 0 looks once; None (or inf) waits for ever.
             callback: Called with the normalized state after each look.
             progress: Show a progress bar on stderr.
 
@@ -129,6 +129,7 @@ class Batch:
         _check_seconds("poll_interval", poll_interval)
         if timeout is not None:
             _check_seconds("timeout", timeout)
+            timeout = None if timeout == float("inf") else timeout
         if progress:
             from ._progress import ProgressBar
 
@@ -231,9 +232,11 @@ class Batch:
                 value = text if error is None else None
                 if value is not None and self._schema is not None:
                     try:
-                        value = self._schema.read(value)
+                        value = self._client._read(self._schema, value)
                     except InvalidOutputError as invalid:
-                        status, value, error = "invalid", None, invalid
+                        invalid.finish_reason, invalid.usage = finish_reason, usage
+                        # The traceback would keep this frame, and in it the answer as it came.
+                        status, value, text, error = "invalid", None, invalid.text, invalid.with_traceback(None)
                 yield BatchItem(index, results.custom_id(index), status, value, text, error, usage, finish_reason)
                 index += 1
 
@@ -254,11 +257,34 @@ class CompletedBatch(Batch):
         return CompletedBatch(self._client, self.id, self._core.results(), schema)
 
 
-def new_immediate_id() -> str:
-    """An id that no other batch has, here or elsewhere."""
-    import os
+# What interrupts have left: nobody else holds it.
+_interrupted: dict[str, CompletedBatch] = {}
 
-    return f"{_IMMEDIATE}{os.urandom(12).hex()}"
+
+class ImmediateBatch:
+    """A batch of immediate calls that is in the making.
+
+    Attributes:
+        id: Will be the batch's; no other has it, here or elsewhere.
+    """
+
+    def __init__(self, client: Client, schema: StructuredOutput | None) -> None:
+        import os
+
+        self.id = f"{_IMMEDIATE}{os.urandom(12).hex()}"
+        self._client = client
+        self._schema = schema
+
+    def completed(self, results: Results) -> CompletedBatch:
+        return CompletedBatch(self._client, self.id, results, self._schema)
+
+    def keep(self, results: Results) -> str:
+        """Keeps what an interrupt has left of it as long as this process lives; says where that is."""
+        _interrupted[self.id] = self.completed(results)
+        return (
+            f"llmbackend: {results.rows} of {len(results)} inputs were answered, and their answers are kept as long as"
+            f" this process lives: client.get_batch({self.id!r}).items()"
+        )
 
 
 def completed_batch(batch_id: str) -> CompletedBatch | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._batch import Batch, CompletedBatch, completed_batch, new_immediate_id
+from ._batch import Batch, ImmediateBatch, completed_batch
 from ._config import BatchOptions, generation_config
 from ._core import Client as _CoreClient
 from ._core import Results, provider_names, unknown_name
@@ -30,24 +30,32 @@ class Client:
     """A provider and a model, to be asked many times. Threads may share one; a forked child may go on with it.
 
     Args:
-        provider: "openai", "anthropic" or "gemini".
-        model: The model's name at the provider.
-        options: `api_key`, `base_url` (both also from the provider's environment variables), `timeout` (seconds of
-            silence before a request counts as lost; 600), `max_retries` (2), `headers` (dict, added to every request),
-            and the provider's own: `organization` and `project` for OpenAI, `auth_token` and `anthropic_version` for
-            Anthropic, `api_version` for Gemini.
+        provider: "openai", "anthropic" or "gemini"; or an engine on this machine: "transformers", "vllm" or "mlx".
+        model: The model's name at the provider. For an engine a repository of the Hugging Face hub, or a folder.
+        options: Of a remote provider: `api_key`, `base_url` (both also from the provider's environment variables),
+            `timeout` (seconds of silence before a request counts as lost; 600), `max_retries` (2), `headers` (dict,
+            added to every request), and the provider's own: `organization` and `project` for OpenAI, `auth_token` and
+            `anthropic_version` for Anthropic, `api_version` for Gemini. Of an engine: `apply_chat_template` (True: each
+            prompt is a user's turn of the model's chat template; the default is to use it only where a system text or
+            a conversation needs it), `add_generation_prompt` (True), and its own: `pipeline_kwargs`, `model_kwargs` and
+            `tokenizer` for Transformers, `llm_kwargs`, `lora_path` and `lora_name` for vLLM, `load_kwargs` for MLX.
+
+    An engine loads its model with the first prompt, and gives the memory back on `close()`, or after `with client:`.
 
     Raises:
         ConfigurationError: An unknown provider or option, a value of the wrong type, or no key.
+        MissingDependencyError: The engine is not installed; the message names the extra.
     """
 
     def __init__(self, provider: str, model: str, **options: Any) -> None:
-        for name, value in (("provider", provider), ("model", model)):
-            if not isinstance(value, str):
-                raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
         self.provider = provider
         self.model = model
         try:
+            for name, value in (("provider", provider), ("model", model)):
+                if not isinstance(value, str):
+                    raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
+            if options.get("timeout") == float("inf"):
+                raise ConfigurationError("timeout is inf; give a number of seconds, such as 86400 for a day")
             self._core = _core(provider, model, options)
         finally:
             # A traceback that shows local variables must show no key.
@@ -94,10 +102,23 @@ class Client:
         shape = structured_output(schema)
         reply = self._core.generate(input, generation_config(config), None if shape is None else shape._core)
         try:
-            return Response(self.provider, reply, reply.text if shape is None else shape.read(reply.text))
+            return Response(self.provider, reply, reply.text if shape is None else self._read(shape, reply.text))
         except InvalidOutputError as error:
-            error.response = reply.raw.decode("utf-8", "replace")
+            error.finish_reason, error.usage = reply.finish_reason, reply.usage
+            error.response = self._core.redact(reply.raw.decode("utf-8", "replace"))
             raise
+
+    def _read(self, shape: StructuredOutput, text: str) -> Any:
+        """The value in an answer. An error holds no key, even if the answer quotes one."""
+        try:
+            return shape.read(text)
+        except InvalidOutputError as error:
+            message, safe = self._core.redact(str(error)), self._core.redact(text)
+            if (message, safe) == (str(error), text):
+                raise
+            text = safe
+        # Without the cause, which holds the answer as it came.
+        raise InvalidOutputError(message, text=text)
 
     def submit_batch(
         self,
@@ -123,18 +144,20 @@ class Client:
             APIError: The provider refused.
             APIConnectionError: No answer came. If the job may have been created all the same, the message says how to
                 find out; it is never created twice.
+            KeyboardInterrupt: Ctrl-C. A note on it says what became of the job; or of immediate calls, how to get at
+                the answers that had come. So does one on whatever else a handler of a signal raises.
         """
         shape = structured_output(schema)
-        immediate_id = new_immediate_id()
+        immediate = ImmediateBatch(self, shape)
         core = self._core.submit(
             inputs,
             generation_config(config),
             None if shape is None else shape._core,
             BatchOptions(batch_options),
-            immediate_id,
+            immediate,
         )
         if isinstance(core, Results):
-            return CompletedBatch(self, immediate_id, core, shape)
+            return immediate.completed(core)
         return Batch(self, core, shape)
 
     def get_batch(self, batch_id: str, schema: Schema = None) -> Batch:
@@ -156,7 +179,7 @@ class Client:
         """The state of a batch: `state` (normalized), `provider`, `raw_state` (in its words) and `batch_id`."""
         batch = self.get_batch(batch_id)
         state, raw_state = batch._states()
-        return {"state": state, "provider": self.provider, "raw_state": raw_state, "batch_id": batch.id}
+        return {"state": state, "provider": batch._client.provider, "raw_state": raw_state, "batch_id": batch.id}
 
     def fetch_batch_results(
         self, batch_id: str, schema: Schema = None, *, return_exceptions: bool = False
@@ -165,26 +188,27 @@ class Client:
         return self.get_batch(batch_id, schema).results(return_exceptions=return_exceptions)
 
 
-def _core(provider: str, model: str, options: Mapping[str, Any]) -> _CoreClient | LocalClient:
+def _core(provider: str, model: str, options: dict[str, Any]) -> _CoreClient | LocalClient:
     if provider in ENGINES:
         from .local.client import LocalClient
 
         return LocalClient(provider, model, options)
     if provider not in provider_names():
         raise ConfigurationError(unknown_name("provider", provider, [*provider_names(), *ENGINES]))
-    return _CoreClient(provider, model, dict(options))
+    return _CoreClient(provider, model, options)
 
 
 def client(provider: str, model: str, **provider_options: Any) -> Client:
     """A reusable client: see `Client`."""
-    return Client(provider, model, **provider_options)
+    return _opened(provider, model, provider_options)
 
 
 def get_response(
     provider: str, model: str, input: Prompt, config: Config = None, schema: Schema = None, **provider_options: Any
 ) -> Any:
     """One answer, without a client: see `Client.get_response`."""
-    return _opened(provider, model, provider_options).get_response(input, config, schema)
+    with _opened(provider, model, provider_options) as client:
+        return client.get_response(input, config, schema)
 
 
 def create_batch(
@@ -197,7 +221,8 @@ def create_batch(
     **provider_options: Any,
 ) -> Batch:
     """A batch, without a client: see `Client.submit_batch`."""
-    return _opened(provider, model, provider_options).submit_batch(inputs, config, schema, batch_options)
+    with _opened(provider, model, provider_options) as client:
+        return client.submit_batch(inputs, config, schema, batch_options)
 
 
 def get_batch(batch_id: str, provider: str, model: str, schema: Schema = None, **provider_options: Any) -> Batch:

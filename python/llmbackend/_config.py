@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _FIELDS = ("temperature", "top_p", "max_tokens", "seed", "extra")
+# What every provider knows inside `extra`.
+_OF_EXTRA = ("system", "system_instruction", "stop", "conversation", "conversations")
 
 
 class GenerationConfig:
@@ -66,6 +68,10 @@ def generation_config(config: GenerationConfig | Mapping[str, Any] | None) -> Ge
     if not hasattr(config, "keys"):
         raise ConfigurationError(f"config is a {type(config).__name__}; give a dict or a GenerationConfig")
     for key in config:
+        if key in _OF_EXTRA:
+            raise ConfigurationError(
+                f'config has no key \'{key}\' of its own; it belongs into config["extra"]["{key}"]'
+            )
         if key not in _FIELDS:
             known = unknown_name("config key", str(key), list(_FIELDS))
             raise ConfigurationError(f'{known} A provider\'s own parameters go into config["extra"].')

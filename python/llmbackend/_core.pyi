@@ -46,9 +46,14 @@ class Client:
         """
         The handle of a batch that exists.
         """
-    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, batch_id: str) -> Any:
+    def redact(self, /, text: str) -> str:
         """
-        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`.
+        `text` with every credential of this client blacked out.
+        """
+    def submit(self, /, inputs: Any, config: Incomplete, schema: Schema | None, options: Incomplete, immediate: Incomplete) -> Any:
+        """
+        Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`, which become
+        what `immediate` says.
         """
 
 @final
@@ -72,9 +77,9 @@ class LocalBatch:
         """
         Up to `count` more prompts, each as JSON; none after the last.
         """
-    def results(self, /, reason: str | None = None) -> Results:
+    def results(self, /) -> Results:
         """
-        What is recorded. The inputs that have no outcome count as cancelled, because of `reason`.
+        What is recorded. If that is not all, the rest was cut short, and counts as cancelled.
         """
     @property
     def stop(self, /) -> list[str]:
@@ -121,6 +126,11 @@ class Results:
         """
         The outcomes of up to `count` inputs from `start` on, fewer if their texts are long: tuples of status, text, error,
         usage and finish reason.
+        """
+    @property
+    def rows(self, /) -> int:
+        """
+        How many inputs have a row.
         """
     def warnings(self, /) -> list[str]:
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import MissingDependencyError
+from .errors import ConfigurationError, MissingDependencyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ class Response:
 
         Raises:
             MissingDependencyError: The SDK is not installed; the message names the extra.
+            ConfigurationError: The answer is a local engine's, which has no SDK.
         """
+        if self._provider not in _TO_SDK:
+            raise ConfigurationError(f"to_sdk() is for remote providers; {self._provider} runs here and has no SDK")
         return _TO_SDK[self._provider](self.raw)
 
     def __repr__(self) -> str:

@@ -118,15 +118,19 @@ class StructuredOutput:
 
 
 def structured_output(schema: Any) -> StructuredOutput | None:
-    """What a caller gave as `schema`: a StructuredOutput, or a Pydantic class or JSON Schema to make one of."""
+    """What a caller gave as `schema`: a StructuredOutput, or a type or JSON Schema to make one of."""
     if schema is None or isinstance(schema, StructuredOutput):
         return schema
     if isinstance(schema, dict):
         return StructuredOutput(schema=schema)
-    if isinstance(schema, type):
+    from typing import get_origin  # late: it takes milliseconds
+
+    # A type like `list[Model]`, `Model | None` or `Literal["a", "b"]` is no class.
+    if isinstance(schema, type) or get_origin(schema) is not None:
         return StructuredOutput(pydantic_model=schema)
     raise ConfigurationError(
-        f"schema is a {type(schema).__name__}; give a StructuredOutput, a Pydantic model class or a JSON Schema dict"
+        f"schema is a {type(schema).__name__}; give a StructuredOutput, a Pydantic model class (or another type, like "
+        "list[Model]) or a JSON Schema dict"
     )
 
 

@@ -28,7 +28,8 @@
         ├── BatchItemsError                   some items have no value
         └── BatchTimeoutError(TimeoutError)
 
-No message, attribute or traceback holds a key. Every error can be pickled.
+No message, attribute or traceback holds a key: where a server quotes one, there is `***`. (Answers are the caller's,
+and are not changed.) Every error can be pickled.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ._core import Usage
 
 
 class LLMBackendError(Exception):
@@ -142,12 +145,24 @@ class OutputError(LLMBackendError):
 
     Attributes:
         text: What the model did say, if anything.
-        response: The reply's body as it came; None for a row of a batch.
+        finish_reason: As in `Response`; None where the provider tells none.
+        usage: Token counts, as in `Response`: the provider charges for this reply, too.
+        response: The reply's body; None for a row of a batch.
     """
 
-    def __init__(self, message: str = "", *, text: str | None = None, response: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        text: str | None = None,
+        finish_reason: str | None = None,
+        usage: Usage | None = None,
+        response: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.text = text
+        self.finish_reason = finish_reason
+        self.usage = usage
         self.response = response
 
 
@@ -231,3 +246,11 @@ def warn_caller(message: str, category: type[Warning]) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame, depth = frame.f_back, depth + 1
     warnings.warn(message, category, stacklevel=depth)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Puts `note` on `error`. Python 3.10 has no notes; there the error's own text has to tell."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:
+        error.args = (*error.args, note)

@@ -4,7 +4,7 @@ use super::ids::RowIds;
 use super::order::{Found, FoundId, Order};
 use crate::client::{Call, Client};
 use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result};
-use crate::generation::{FinishReason, Generation};
+use crate::generation::{FinishReason, Generation, Usage};
 use crate::providers::{Job, Reading, RowOutcome, State};
 use crate::{json, jsonl};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,33 @@ pub struct Outcome {
     pub result: Result<Generation>,
 }
 
+/// What came back, also in an answer that is of no use.
+impl Outcome {
+    pub fn text(&self) -> Option<&str> {
+        match &self.result {
+            Ok(generation) => Some(&generation.text),
+            Err(Error::Output(error)) => error.text.as_deref(),
+            Err(_) => None,
+        }
+    }
+
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        match &self.result {
+            Ok(generation) => Some(&generation.finish_reason),
+            Err(Error::Output(error)) => error.finish_reason.as_ref(),
+            Err(_) => None,
+        }
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.result {
+            Ok(generation) => generation.usage,
+            Err(Error::Output(error)) => error.usage,
+            Err(_) => None,
+        }
+    }
+}
+
 /// The results of one batch, readable in the order of its inputs, any number of times.
 pub struct Results {
     batch_id: String,
@@ -104,7 +131,7 @@ impl Results {
         batch_id: String,
         rows: File,
         order: Order,
-        found: Found,
+        found: &Found,
         client: Arc<Client>,
         call: Arc<Call>,
     ) -> Result<Self> {
@@ -183,6 +210,12 @@ impl Results {
         self.stopped = Some(reason);
     }
 
+    /// As [`Results::stop`], because the caller has had enough.
+    pub fn interrupt(&mut self) {
+        let message = "it was interrupted before this input was answered";
+        self.stop(Error::batch(BatchErrorKind::Other, &self.batch_id, message));
+    }
+
     /// What the caller should know before relying on them.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -209,6 +242,11 @@ impl Results {
 
     pub fn len(&self) -> u64 {
         self.ids.len()
+    }
+
+    /// The inputs that have a row.
+    pub fn rows(&self) -> u64 {
+        self.offsets.iter().filter(|offset| **offset != NO_ROW).count() as u64
     }
 
     pub fn is_empty(&self) -> bool {
@@ -245,27 +283,37 @@ impl Results {
         let Source::Provider { client, call } = &self.source else {
             return serde_json::from_slice(line).map_err(|error| Error::disk("Reading results", &error.into()));
         };
+        let mut outcome = self.understand(index, line, client, call);
+        if outcome.result.is_err() {
+            // What an error quotes is taken from a row without keys: half of one would not be known again.
+            let safe = client.endpoint.redact(&String::from_utf8_lossy(line));
+            let again = self.understand(index, safe.as_bytes(), client, call);
+            outcome = if again.result.is_err() { again } else { outcome };
+        }
+        if let Err(error) = &mut outcome.result {
+            client.redact(error);
+        }
+        Ok(outcome)
+    }
+
+    /// What a row of the provider's says.
+    fn understand(&self, index: u64, line: &[u8], client: &Client, call: &Call) -> Outcome {
         let row = match json::parse(line) {
             Ok(row) => row,
             Err(error) => {
                 let text: String = String::from_utf8_lossy(line).chars().take(200).collect();
                 let message = format!("{}: its row of results is no JSON ({error}): {text}", self.name(index));
                 let error = Error::batch(BatchErrorKind::Other, &self.batch_id, message);
-                return Ok(Outcome { status: Status::Failed, result: Err(error) });
+                return Outcome { status: Status::Failed, result: Err(error) };
             }
         };
         let result = match client.provider.batches().read_row(&row, call.reading()) {
             RowOutcome::Answered(mut generation) => call.check(&mut generation, call.reading()).map(|()| generation),
-            RowOutcome::Error(mut error) => {
-                if let Error::Api(error) = &mut error {
-                    client.redact(error);
-                }
-                Err(error)
-            }
-            RowOutcome::Expired(reason) => return Ok(self.never_ran(index, Status::Expired, &reason)),
-            RowOutcome::Cancelled(reason) => return Ok(self.never_ran(index, Status::Cancelled, &reason)),
+            RowOutcome::Error(error) => Err(error),
+            RowOutcome::Expired(reason) => return self.never_ran(index, Status::Expired, &reason),
+            RowOutcome::Cancelled(reason) => return self.never_ran(index, Status::Cancelled, &reason),
         };
-        Ok(Outcome { status: Status::of(&result), result })
+        Outcome { status: Status::of(&result), result }
     }
 
     fn never_ran(&self, index: u64, status: Status, reason: &str) -> Outcome {

@@ -32,6 +32,8 @@ impl Attempt {
             Error::Api(error) => match error.kind {
                 // Too busy to have begun (Anthropic's page of errors).
                 ApiErrorKind::Server if !can_look && matches!(error.status, Some(503 | 529)) => Self::Refused,
+                // Whoever sends the request elsewhere has not done it. (303 would say that it is done.)
+                ApiErrorKind::Other if matches!(error.status, Some(300..=302 | 304..=399)) => Self::Refused,
                 // A 2xx that makes no sense, or an error of the server half-way.
                 ApiErrorKind::Server | ApiErrorKind::Other => Self::Unclear,
                 _ => Self::Refused,

@@ -1,7 +1,6 @@
 //! A batch without a job: one call after another (or several at once), each outcome on the disk as soon as it is there.
 
 use super::collect::{Outcome, Results, Status};
-use super::ids::RowIds;
 use crate::client::{Call, Client};
 use crate::disk;
 use crate::error::{ApiErrorKind, Error, Result};
@@ -48,18 +47,18 @@ impl Prompts {
     }
 }
 
-/// Answers all prompts, `concurrency` at a time. A wrong key or an empty account ends it: as an error while nothing is
-/// answered, else the rest is cancelled with that error.
+/// Answers all prompts, `concurrency` at a time, into the recorder `results`. A wrong key or an empty account ends it: as an
+/// error while nothing is answered, else the rest is cancelled with that error. When `interrupt` resolves, the rest is
+/// cancelled, too, and with it the calls that are under way.
 pub async fn answer(
     client: &Client,
     transport: &Transport,
     call: &Call,
     prompts: Prompts,
     concurrency: usize,
-    batch_id: String,
-    ids: RowIds,
+    mut results: Results,
+    interrupt: impl Future + Unpin,
 ) -> Result<Results> {
-    let mut results = Results::recorder(batch_id, ids, disk::temporary("results")?);
     let fatal: Arc<OnceLock<Error>> = Arc::default();
     let count = prompts.count;
     let calls = prompts.read()?.enumerate().map(|(index, prompt)| {
@@ -75,7 +74,8 @@ pub async fn answer(
             (index, Outcome::of(result))
         }
     });
-    let mut answers = futures_util::stream::iter(calls).buffer_unordered(concurrency.max(1));
+    let answers = futures_util::stream::iter(calls).buffer_unordered(concurrency.max(1));
+    let mut answers = answers.take_until(interrupt);
     let (mut finished, mut any_answer) = (0, false);
     while let Some((index, outcome)) = answers.next().await {
         finished += 1;
@@ -88,6 +88,9 @@ pub async fn answer(
     }
     match fatal.get() {
         Some(error) if !any_answer => return Err(error.clone()),
+        _ if answers.take_result().is_some() => {
+            results.interrupt();
+        }
         _ if finished < count => results.stop(Error::Disk("the prompts on the disk were cut short".into())),
         _ => {}
     }

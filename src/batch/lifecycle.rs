@@ -76,9 +76,12 @@ impl Lifecycle {
         self.failing_since = Some((since, times + 1));
         let may_pass = match error {
             Error::Connection(_) => true,
-            Error::Api(error) => {
-                matches!(error.kind, ApiErrorKind::Server | ApiErrorKind::RateLimit | ApiErrorKind::Other)
-            }
+            Error::Api(error) => match error.kind {
+                ApiErrorKind::Server | ApiErrorKind::RateLimit => true,
+                // A web page of a proxy may pass; an address that has moved does not come back.
+                ApiErrorKind::Other => !error.is_redirect(),
+                _ => false,
+            },
             _ => false,
         };
         self.fatal = !may_pass || now.saturating_sub(since) >= PATIENCE;
@@ -203,5 +206,12 @@ mod tests {
         let mut refused = Lifecycle::new(SECOND, None);
         refused.failed(&api(ApiErrorKind::Authentication), SECOND);
         assert_eq!(refused.action(SECOND), Action::Fail);
+        for (status, action) in [(200, Action::Look), (301, Action::Fail), (302, Action::Fail), (399, Action::Fail)] {
+            let Error::Api(mut error) = api(ApiErrorKind::Other) else { unreachable!() };
+            error.status = Some(status);
+            let mut elsewhere = Lifecycle::new(SECOND, None);
+            elsewhere.failed(&Error::Api(error), SECOND);
+            assert_eq!(elsewhere.action(2 * SECOND), action, "{status}");
+        }
     }
 }

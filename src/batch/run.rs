@@ -86,7 +86,13 @@ impl Batch {
             {
                 Ok(job.clone())
             }
-            (response, _) => self.keep(&response?),
+            (response, _) => {
+                let response = response?;
+                match self.read(&response).await? {
+                    Some((job, rows)) => Ok(self.remember(job, rows)),
+                    None => Err(self.client.no_answer(&response, "the reply describes no batch".into())),
+                }
+            }
         }
     }
 
@@ -100,26 +106,33 @@ impl Batch {
             return Ok(job);
         }
         let response = self.client.request(transport, &self.api().cancel(&self.id)).await?;
-        match self.api().read_job(&self.client.parse(&response)?) {
-            Some(job) => self.remember(job),
+        match self.read(&response).await? {
+            Some((job, rows)) => Ok(self.remember(job, rows)),
             // Some only say that they have heard.
             None => self.look(transport).await,
         }
     }
 
-    fn keep(&self, response: &Response) -> Result<Job> {
-        let job = self.api().read_job(&self.client.parse(response)?);
-        self.remember(job.ok_or_else(|| self.client.no_answer(response, "the reply describes no batch".into()))?)
+    /// The job that a reply describes, if it does, and a file of the results that came with it.
+    async fn read(&self, response: &Response) -> Result<Option<(Job, Option<File>)>> {
+        let (client, response) = (self.client.clone(), response.clone());
+        aside(move || {
+            let Some(mut job) = client.provider.batches().read_job(&client.parse(&response)?) else { return Ok(None) };
+            let rows = std::mem::take(&mut job.rows);
+            let rows = (!rows.is_empty()).then(|| spool(rows)).transpose()?;
+            Ok(Some((job, rows)))
+        })
+        .await
     }
 
-    fn remember(&self, mut job: Job) -> Result<Job> {
+    fn remember(&self, mut job: Job, rows: Option<File>) -> Job {
         let mut seen = lock(&self.seen);
         // A slow answer to another thread must not undo a terminal state.
         if let Some(known) = seen.job.as_ref().filter(|known| known.state.is_terminal()) {
-            return Ok(known.clone());
+            return known.clone();
         }
-        if !job.rows.is_empty() {
-            seen.rows = Some(spool(std::mem::take(&mut job.rows))?);
+        if rows.is_some() {
+            seen.rows = rows;
         }
         if job.is_unready {
             seen.unready += 1;
@@ -128,7 +141,7 @@ impl Batch {
             }
         }
         seen.job = Some(job.clone());
-        Ok(job)
+        job
     }
 
     /// The results, downloaded once. Fails unless the state is terminal; a failed job has none.
@@ -139,7 +152,7 @@ impl Batch {
         let job = self.look(transport).await?;
         if !job.state.is_terminal() {
             let message = format!("it is {} ('{}'); wait() until it is done", job.state.name(), job.raw_state);
-            return Err(Error::batch(BatchErrorKind::NotCompleted, &self.id, message));
+            return Err(self.error(BatchErrorKind::NotCompleted, &message));
         }
         let inside = lock(&self.seen).rows.as_ref().map(File::try_clone).transpose();
         let inside = inside.map_err(|error| Error::disk("Reading results", &error))?;
@@ -150,13 +163,18 @@ impl Batch {
             Some(rows) => rows,
             None => download::files(&self.client, transport, &self.api().results(&job)).await?,
         };
-        let found = order::find_rows(self.api(), &rows)?;
+        let client = self.client.clone();
+        let (rows, found) = aside(move || {
+            let found = order::find_rows(client.provider.batches(), &rows)?;
+            Ok((rows, Arc::new(found)))
+        })
+        .await?;
         let order = match &self.ids {
             Some(ids) => Order { ids: ids.clone(), is_guessed: false },
             None => self.order_by_id(transport, &job, &found).await?,
         };
-        let call = Arc::new(self.call.reading_of(&job));
-        let mut results = Results::new(self.id.clone(), rows, order, found, self.client.clone(), call)?;
+        let (id, client, call) = (self.id.clone(), self.client.clone(), Arc::new(self.call.reading_of(&job)));
+        let mut results = aside(move || Results::new(id, rows, order, &found, client, call)).await?;
         if self.api().leaves_out_stopped_rows() {
             results = results.with_silent_rows(&job);
         }
@@ -164,15 +182,18 @@ impl Batch {
     }
 
     /// The order of a batch that another process made.
-    async fn order_by_id(&self, transport: &Transport, job: &Job, found: &Found) -> Result<Order> {
-        let most = MOST_ROWS;
-        if let Some(ids) = order::ids_from_results(found, job.counts.total, most) {
+    async fn order_by_id(&self, transport: &Transport, job: &Job, found: &Arc<Found>) -> Result<Order> {
+        let (rows, total) = (found.clone(), job.counts.total);
+        if let Some(ids) = aside(move || Ok(order::ids_from_results(&rows, total, MOST_ROWS))).await? {
             return Ok(Order { ids: Arc::new(ids), is_guessed: false });
         }
         if let Some(request) = self.api().input(job) {
             match download::files(&self.client, transport, &[vec![request]]).await {
                 Ok(input) => {
-                    let ids = order::ids_from_input(order::find_rows(self.api(), &input)?);
+                    let client = self.client.clone();
+                    let ids =
+                        aside(move || Ok(order::ids_from_input(order::find_rows(client.provider.batches(), &input)?)));
+                    let ids = ids.await?;
                     return Ok(Order { ids: Arc::new(ids), is_guessed: false });
                 }
                 // Expired, or not ours to read: the ids of the results are all there is.
@@ -181,7 +202,8 @@ impl Batch {
                 Err(error) => return Err(error),
             }
         }
-        let guess = order::ids_without_input(found, job.counts.total, most);
+        let rows = found.clone();
+        let guess = aside(move || Ok(order::ids_without_input(&rows, total, MOST_ROWS))).await?;
         Ok(Order { ids: Arc::new(guess.ids), is_guessed: guess.is_guess })
     }
 
@@ -189,7 +211,12 @@ impl Batch {
     pub fn failure(&self, job: &Job) -> Error {
         let why = if job.reasons.is_empty() { String::new() } else { format!(": {}", job.reasons.join("; ")) };
         let message = format!("it is {} ('{}'){why}", job.state.name(), job.raw_state);
-        Error::batch(BatchErrorKind::Failed, &self.id, self.client.endpoint.redact(&message))
+        self.error(BatchErrorKind::Failed, &message)
+    }
+
+    /// States and reasons are a server's words, in which it may quote a key.
+    fn error(&self, kind: BatchErrorKind, message: &str) -> Error {
+        Error::batch(kind, &self.id, self.client.endpoint.redact(message))
     }
 
     /// Waits, look by look: see [`Waiter`].
@@ -261,8 +288,14 @@ impl Waiter {
             "{state} after {:.1} s. It goes on at the provider: wait() again, or fetch it later by its id.{trouble}",
             self.started.elapsed().as_secs_f64()
         );
-        Error::batch(BatchErrorKind::TimedOut, &self.batch.id, message)
+        self.batch.error(BatchErrorKind::TimedOut, &message)
     }
+}
+
+/// Does what may take long on a thread of its own: the runtime's has everybody's calls to serve.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::Disk(format!("reading results was broken off: {error}"))))
 }
 
 /// Writes results that came with the job as a file of rows.

@@ -18,10 +18,11 @@ pub fn read(provider: &'static str, response: &Response) -> (ApiError, Value) {
     let mut error = from_body(provider, response.status, &body, &text);
     error.request_id =
         ["x-request-id", "request-id"].iter().find_map(|name| response.headers.get(name)).map(str::to_owned);
-    if (300..400).contains(&response.status) {
+    if error.is_redirect() {
         let target = response.headers.get("location").unwrap_or("nowhere");
-        error.message =
-            format!("the server redirects to {target}; redirects are not followed. Set base_url to the final address");
+        error.message = format!(
+            "the server redirects to {target}; redirects are not followed. base_url is likely wrong: set it to the final address"
+        );
     }
     (error, body)
 }

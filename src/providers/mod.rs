@@ -115,6 +115,8 @@ pub struct Reading {
     /// Stop strings that the provider does not know: we cut.
     pub stop: Vec<String>,
     pub schema: Option<ReadingSchema>,
+    /// The most tokens that were asked for, where a server may not say that it was they that ended the answer.
+    pub max_tokens: Option<u64>,
 }
 
 /// Something that the caller should know and that is no error: a warning, shown once a client.
@@ -165,9 +167,13 @@ pub trait BatchApi: Send + Sync {
 
     fn cancel(&self, id: &str) -> Request;
 
-    /// An id as the caller may write it, as the provider writes it.
+    /// An id as the caller may write it, as the provider writes it. Refuses what could only be another place on the server.
     fn job_id(&self, id: &str) -> Result<String> {
-        Ok(id.to_owned())
+        // Everything else that means something in a path is escaped, as the SDKs do.
+        match matches!(id, "." | "..") {
+            true => Err(Error::configuration(format!("{id:?} cannot be the id of a batch; give what batch.id was"))),
+            false => Ok(id.to_owned()),
+        }
     }
 
     /// None if `body` is no job.

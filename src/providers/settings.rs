@@ -20,6 +20,22 @@ pub fn is_host(base_url: &str, host: &str) -> bool {
     })
 }
 
+/// By RFC 9110: a name is a token; a value here is printable ASCII, blanks and tabs.
+fn is_legal(header: &Header) -> bool {
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let in_value = |byte: u8| byte == b'\t' || byte == b' ' || byte.is_ascii_graphic();
+    !header.name.is_empty() && header.name.bytes().all(in_name) && header.value.bytes().all(in_value)
+}
+
+/// Where a setting comes from: an option, a variable of the environment, or either; the other one is empty.
+fn source(option: &str, variable: &str) -> String {
+    match (option, variable) {
+        ("", variable) => format!("the environment's {variable}"),
+        (option, "") => format!("the option {option}"),
+        (option, variable) => format!("the option {option} or in the environment's {variable}"),
+    }
+}
+
 type Environment = Box<dyn Fn(&str) -> Option<String>>;
 
 /// The options of a client and the environment it was made in. An explicit option wins; what is empty counts as absent.
@@ -47,7 +63,7 @@ impl Settings {
         let given = match self.options.get(name) {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-            Some(_) => return Err(Error::configuration(format!("the option {name} must be a str"))),
+            Some(_) => return Err(Error::configuration(format!("{} must be a str", source(name, "")))),
         };
         Ok(given.or_else(|| self.variable(variable)))
     }
@@ -61,7 +77,8 @@ impl Settings {
         let key = self.text(name, variable)?;
         match &key {
             Some(key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Error::configuration(format!(
-                "the key in the option {name} or in {variable} has a blank or a character that is not printable ASCII inside; copy it again"
+                "the key in {} has a blank or a character that is not printable ASCII inside; copy it again",
+                source(name, variable)
             ))),
             _ => Ok(key),
         }
@@ -92,6 +109,12 @@ impl Settings {
         for header in self.own_headers()? {
             headers.retain(|known| !known.name.eq_ignore_ascii_case(&header.name));
             headers.push(header);
+        }
+        if let Some(header) = headers.iter().find(|header| !is_legal(header)) {
+            return Err(Error::configuration(format!(
+                "the header '{}' has a name or a value that HTTP does not allow",
+                header.name
+            )));
         }
         Ok(Endpoint { provider, base_url, headers, timeout: self.timeout()?, max_retries: self.max_retries()? })
     }
@@ -157,6 +180,12 @@ mod tests {
         assert_eq!(settings(json!({})).text("api_key", "OTHER").unwrap(), None);
         let error = settings(json!({"api_key": "se cret"})).credential("api_key", "KEY").unwrap_err().to_string();
         assert!(error.contains("blank") && !error.contains("cret\""), "{error}");
+        assert!(error.contains("the option api_key or in the environment's KEY"), "{error}");
+        let error = settings(json!({"auth_token": "a b"})).credential("auth_token", "").unwrap_err().to_string();
+        assert!(error.contains("the key in the option auth_token has"), "{error}");
+        let spoilt = Settings::new(Map::new(), |_| Some("a b".into()));
+        let error = spoilt.credential("", "KEY").unwrap_err().to_string();
+        assert!(error.contains("the key in the environment's KEY has"), "{error}");
     }
 
     #[test]
@@ -185,9 +214,14 @@ mod tests {
     fn wrong_options_are_named() {
         let error = settings(json!({"api_kye": "x"})).check_names("openai", &["project"]).unwrap_err().to_string();
         assert!(error.contains("'api_kye'") && error.contains("Did you mean 'api_key'?"), "{error}");
-        for bad in
-            [json!({"timeout": 0}), json!({"timeout": "1"}), json!({"max_retries": -1}), json!({"headers": {"a": 1}})]
-        {
+        for bad in [
+            json!({"timeout": 0}),
+            json!({"timeout": "1"}),
+            json!({"max_retries": -1}),
+            json!({"headers": {"a": 1}}),
+            json!({"headers": {"a b": "c"}}),
+            json!({"headers": {"a": "b\n"}}),
+        ] {
             assert!(settings(bad).endpoint("p", String::new(), Vec::new()).is_err());
         }
     }

@@ -1,6 +1,6 @@
 //! Batches: a job at the provider, and its results.
 
-use super::errors::{configuration, instance, to_py};
+use super::errors::{configuration, instance, to_py, with_note};
 use super::reply::Usage;
 use super::runtime::{self, Ended};
 use crate::answer::AnswerSchema;
@@ -10,7 +10,6 @@ use crate::batch::run::Step;
 use crate::batch::submit::NotCreated;
 use crate::batch::{collect, run::Batch as CoreBatch, submit};
 use crate::client::{Call, Client};
-use crate::error::Error;
 use crate::providers::{Job, JobOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -50,7 +49,7 @@ impl Batch {
         let input = input.map_err(to_py)?;
         let (creator, source) = (client.clone(), input.clone());
         let sign = submit::sign_of(&input, &options);
-        let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport| async move {
+        let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport, _| async move {
             submit::create(&creator, &transport, &source, &options, LOOKS).await
         })?;
         match ended {
@@ -60,7 +59,7 @@ impl Batch {
                     core: Arc::new(CoreBatch::created(client, call, job.map_err(|reason| to_py(reason.into()))?, ids)),
                 })
             }
-            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, answer, &sign)),
+            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, &became(answer, &sign))),
         }
     }
 
@@ -74,9 +73,9 @@ impl Batch {
     }
 }
 
-/// Tells on an interrupt what became of the job that was being created.
-fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<Result<Job, NotCreated>>, sign: &str) -> PyErr {
-    let note = match answer {
+/// What became of the job that was being created when an interrupt came.
+fn became(answer: Option<Result<Job, NotCreated>>, sign: &str) -> String {
+    match answer {
         Some(Ok(job)) => {
             format!("llmbackend: the batch was created: {}. It runs on; get it by this id, or cancel it.", job.id)
         }
@@ -86,14 +85,7 @@ fn with_note(py: Python<'_>, interrupt: PyErr, answer: Option<Result<Job, NotCre
             "llmbackend: it is not known whether the batch was created; look for one {sign} before you submit these prompts \
              again."
         ),
-    };
-    // Python 3.10 has no notes; there the interrupt's own text has to tell.
-    let value = interrupt.value(py);
-    let told = value.call_method1("add_note", (note.as_str(),)).or_else(|_| {
-        let args = PyTuple::new(py, [note.as_str()])?;
-        value.setattr("args", args).map(|()| value.clone().into_any())
-    });
-    told.err().unwrap_or(interrupt)
+    }
 }
 
 #[pymethods]
@@ -194,6 +186,12 @@ impl Results {
         self.core.warnings()
     }
 
+    /// How many inputs have a row.
+    #[getter]
+    fn rows(&self) -> u64 {
+        self.core.rows()
+    }
+
     fn custom_id(&self, index: u64) -> String {
         self.core.custom_id(index)
     }
@@ -206,7 +204,7 @@ impl Results {
             let (mut buffer, mut outcomes, mut size) = (Vec::new(), Vec::new(), 0);
             for index in start..end {
                 let outcome = self.core.outcome(index, &mut buffer)?;
-                size += outcome.result.as_ref().map_or(0, |generation| generation.text.len());
+                size += outcome.text().map_or(0, str::len);
                 outcomes.push(outcome);
                 if size > MOST_TEXT {
                     break;
@@ -223,18 +221,8 @@ impl Results {
 }
 
 fn to_tuple(py: Python<'_>, outcome: collect::Outcome) -> PyResult<Bound<'_, PyTuple>> {
-    let status = outcome.status.name();
-    match outcome.result {
-        Ok(generation) => {
-            let usage = generation.usage.map(Usage);
-            (status, generation.text, py.None(), usage, generation.finish_reason.name()).into_pyobject(py)
-        }
-        Err(error) => {
-            let text = match &error {
-                Error::Output(error) => error.text.clone(),
-                _ => None,
-            };
-            (status, text, instance(py, error)?, py.None(), py.None()).into_pyobject(py)
-        }
-    }
+    let (text, usage) = (outcome.text().map(str::to_owned), outcome.usage().map(Usage));
+    let finish_reason = outcome.finish_reason().map(|reason| reason.name().to_owned());
+    let error = outcome.result.err().map(|error| instance(py, error)).transpose()?;
+    (outcome.status.name(), text, error, usage, finish_reason).into_pyobject(py)
 }

@@ -1,10 +1,11 @@
 //! Single calls.
 
 use super::batch::{Batch, Results};
-use super::errors::{configuration, named, to_py};
+use super::errors::{configuration, named, to_py, with_note};
 use super::inputs::Inputs;
 use super::json::{lone_surrogate, to_json, to_map, to_number, to_text};
 use super::reply::Reply;
+use super::runtime::Ended;
 use super::schema::Schema;
 use super::{runtime, text};
 use crate::batch::ids::RowIds;
@@ -18,6 +19,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long Ctrl-C waits for the last outcome of an immediate batch to be on the disk.
+const RECORD_GRACE: Duration = Duration::from_secs(10);
 
 /// The names of the remote providers.
 #[pyfunction]
@@ -71,8 +76,9 @@ impl Client {
         Ok(Reply { generation: generation.map_err(to_py)? })
     }
 
-    /// Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`.
-    #[pyo3(signature = (inputs, config, schema, options, batch_id))]
+    /// Makes a job of the inputs: a `Batch`; or answers them here and now: `Results`, which become
+    /// what `immediate` says.
+    #[pyo3(signature = (inputs, config, schema, options, immediate))]
     fn submit<'py>(
         &self,
         py: Python<'py>,
@@ -80,7 +86,7 @@ impl Client {
         config: Config<'py>,
         schema: Option<&Schema>,
         options: BatchOptions<'py>,
-        batch_id: &str,
+        immediate: Immediate<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut config = config.read()?;
         let inputs = Inputs::new(inputs, config.take_conversations().map_err(to_py)?)?;
@@ -93,7 +99,7 @@ impl Client {
         let custom_ids = options.custom_ids(is_native.then_some(api))?;
         if !is_native {
             let call = self.prepare(py, &config, system.as_deref(), schema)?;
-            let results = self.answer(py, inputs, call, custom_ids, options.concurrency, batch_id)?;
+            let results = self.answer(py, inputs, call, custom_ids, options.concurrency, &immediate)?;
             return Ok(Bound::new(py, results)?.into_any());
         }
         let schema = schema.map(|schema| schema.core.clone());
@@ -104,17 +110,22 @@ impl Client {
             completion_window: text(&options.completion_window, "completion_window")?,
             stop: forms.first().map(|form| form.prepared.reading.stop.clone()).unwrap_or_default(),
             // Random from Python: the generator of a forked child would repeat its parent's.
-            token: batch_id.rsplit('-').next().unwrap_or_default().to_owned(),
+            token: immediate.id.rsplit('-').next().unwrap_or_default().to_owned(),
         };
         api.check(&job).map_err(to_py)?;
         self.warn(py, forms.first().map(|form| form.prepared.notices.as_slice()).unwrap_or_default())?;
         let written = inputs.write(py, &self.core, forms, custom_ids)?;
         if written.ids.is_empty() {
             let file = disk::temporary("results").map_err(to_py)?;
-            let nothing = collect::Results::recorder(batch_id.to_owned(), written.ids, file);
+            let nothing = collect::Results::recorder(immediate.id, written.ids, file);
             return Ok(Bound::new(py, Results::new(nothing))?.into_any());
         }
         Ok(Bound::new(py, Batch::submit(py, self.core.clone(), schema, written, job)?)?.into_any())
+    }
+
+    /// `text` with every credential of this client blacked out.
+    fn redact(&self, text: &Bound<'_, PyString>) -> String {
+        self.core.endpoint.redact(&text.to_string_lossy())
     }
 
     /// The handle of a batch that exists.
@@ -134,16 +145,25 @@ impl Client {
         call: Call,
         custom_ids: Option<RowIds>,
         concurrency: usize,
-        batch_id: &str,
+        immediate: &Immediate<'_>,
     ) -> PyResult<Results> {
         let prompts =
             inputs.spool(py, |prompt, index| self.core.check_input(&call, &prompt, index).map(|()| prompt))?;
         let ids = RowIds::for_inputs(custom_ids, prompts.count).map_err(to_py)?;
-        let (core, batch_id) = (self.core.clone(), batch_id.to_owned());
-        let results = runtime::wait(py, |transport| async move {
-            immediate::answer(&core, &transport, &call, prompts, concurrency, batch_id, ids).await
+        let file = disk::temporary("results").map_err(to_py)?;
+        let recorder = collect::Results::recorder(immediate.id.clone(), ids, file);
+        let core = self.core.clone();
+        let ended = runtime::wait_with_grace(py, RECORD_GRACE, |transport, interrupt| async move {
+            immediate::answer(&core, &transport, &call, prompts, concurrency, recorder, interrupt).await
         })?;
-        Ok(Results::new(results.map_err(to_py)?))
+        match ended {
+            Ended::InTime(results) => Ok(Results::new(results.map_err(to_py)?)),
+            Ended::Interrupted(interrupt, Some(Ok(results))) if results.rows() > 0 => {
+                let note = immediate.keep.call1((Results::new(results),))?;
+                Err(with_note(py, interrupt, &note.extract::<String>()?))
+            }
+            Ended::Interrupted(interrupt, _) => Err(interrupt),
+        }
     }
 
     fn prepare(
@@ -207,6 +227,14 @@ impl Config<'_> {
             extra: to_map(&self.extra, "config.extra")?,
         })
     }
+}
+
+/// An `ImmediateBatch` of `_batch.py`.
+#[derive(FromPyObject)]
+pub struct Immediate<'py> {
+    id: String,
+    /// Takes the results of a batch that was interrupted and how many inputs have one; returns a note for the exception.
+    keep: Bound<'py, PyAny>,
 }
 
 /// The fields of a `BatchOptions` of `_config.py`.

@@ -1,6 +1,8 @@
 //! The core's errors as the Python classes of `llmbackend.errors`.
 
+use super::reply::Usage;
 use crate::error::{ApiErrorKind, BatchErrorKind, Error, OutputErrorKind};
+use crate::generation::FinishReason;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -43,6 +45,8 @@ pub fn instance(py: Python<'_>, error: Error) -> PyResult<Bound<'_, PyAny>> {
         Error::Connection(_) => "APIConnectionError",
         Error::Output(error) => {
             fields.set_item("text", error.text)?;
+            fields.set_item("finish_reason", error.finish_reason.as_ref().map(FinishReason::name))?;
+            fields.set_item("usage", error.usage.map(Usage))?;
             fields.set_item("response", error.response)?;
             match error.kind {
                 OutputErrorKind::NoText => "OutputError",
@@ -65,6 +69,12 @@ pub fn instance(py: Python<'_>, error: Error) -> PyResult<Bound<'_, PyAny>> {
         Error::Disk(_) => "LLMBackendError",
     };
     named(py, class)?.call((message,), Some(&fields))
+}
+
+/// `error` with a note on it.
+pub fn with_note(py: Python<'_>, error: PyErr, note: &str) -> PyErr {
+    let told = named(py, "add_note").and_then(|add_note| add_note.call1((error.value(py), note)));
+    told.err().unwrap_or(error)
 }
 
 /// A class or function of `llmbackend.errors`.

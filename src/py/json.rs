@@ -34,6 +34,10 @@ fn convert(value: &Bound<'_, PyAny>, place: &str, depth: usize) -> PyResult<Valu
             |(i, item): (usize, PyResult<Bound<'_, PyAny>>)| convert(&item?, &format!("{place}[{i}]"), depth + 1);
         return value.try_iter()?.enumerate().map(item).collect();
     }
+    // numpy's own.
+    if matches!(value.get_type().name()?.to_str(), Ok("bool" | "bool_")) {
+        return Ok(value.is_truthy()?.into());
+    }
     to_number(value, place).map(Value::Number)
 }
 
@@ -57,15 +61,22 @@ pub fn to_map(dict: &Bound<'_, PyDict>, place: &str) -> PyResult<Map<String, Val
 
 /// A number that JSON can hold.
 pub fn to_number(value: &Bound<'_, PyAny>, place: &str) -> PyResult<Number> {
+    let from_float = |float: f64| {
+        Number::from_f64(float).ok_or_else(|| configuration(format!("{place} is {float}, which JSON cannot hold")))
+    };
     if value.is_instance_of::<PyFloat>() {
-        let float: f64 = value.extract()?;
-        return Number::from_f64(float)
-            .ok_or_else(|| configuration(format!("{place} is {float}, which JSON cannot hold")));
+        return from_float(value.extract()?);
     }
     // Whatever counts as an int, numpy's included.
     let Ok(int) = value.call_method0("__index__") else {
-        let kind = value.get_type().name()?;
-        return Err(configuration(format!("{place} is a {kind}, which is no JSON value")));
+        // And as a float, Decimal included. Arrays of one number do too, and are none.
+        return match value.extract::<f64>() {
+            Ok(float) if !value.hasattr("__len__")? => from_float(float),
+            _ => {
+                let kind = value.get_type().name()?;
+                Err(configuration(format!("{place} is a {kind}, which is no JSON value")))
+            }
+        };
     };
     let int = int.cast_into::<PyInt>()?;
     if let Ok(int) = int.extract::<i64>() {

@@ -102,12 +102,11 @@ impl LocalBatch {
         self.record(index, &Outcome::of(Err(error)))
     }
 
-    /// What is recorded. The inputs that have no outcome count as cancelled, because of `reason`.
-    #[pyo3(signature = (reason=None))]
-    fn results(&self, reason: Option<String>) -> PyResult<Results> {
+    /// What is recorded. If that is not all, the rest was cut short, and counts as cancelled.
+    fn results(&self) -> PyResult<Results> {
         let mut results = self.state().results.take().ok_or_else(|| configuration("the results were taken already"))?;
-        if let Some(reason) = reason {
-            results.stop(Error::Engine(reason));
+        if results.rows() < results.len() {
+            results.interrupt();
         }
         Ok(Results::new(results))
     }

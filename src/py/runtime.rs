@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// How often a waiting thread looks for Ctrl-C.
@@ -107,13 +108,22 @@ pub enum Ended<T> {
     Interrupted(PyErr, Option<T>),
 }
 
+/// Resolves when Ctrl-C comes, or a signal's handler raises something else.
+pub type Interrupt = oneshot::Receiver<()>;
+
 /// As [`wait`], but after Ctrl-C the future gets `grace` to come to its end.
-pub fn wait_with_grace<T, F>(py: Python<'_>, grace: Duration, make: impl FnOnce(Transport) -> F) -> PyResult<Ended<T>>
+pub fn wait_with_grace<T, F>(
+    py: Python<'_>,
+    grace: Duration,
+    make: impl FnOnce(Transport, Interrupt) -> F,
+) -> PyResult<Ended<T>>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let mut running = Running::start(py, make)?;
+    let (tell, interrupted) = oneshot::channel();
+    let mut tell = Some(tell);
+    let mut running = Running::start(py, |transport| make(transport, interrupted))?;
     let mut interrupt: Option<(PyErr, Instant)> = None;
     loop {
         let (still, value) = running.wait_slice(py)?;
@@ -127,7 +137,12 @@ where
                 });
             }
             (Some(value), Some((error, _))) => return Ok(Ended::Interrupted(error, Some(value))),
-            (None, None) => interrupt = py.check_signals().err().map(|error| (error, Instant::now() + grace)),
+            (None, None) => {
+                if let Err(error) = py.check_signals() {
+                    interrupt = Some((error, Instant::now() + grace));
+                    tell.take().map(|tell| tell.send(()));
+                }
+            }
             (None, Some((error, end))) if Instant::now() >= end || py.check_signals().is_err() => {
                 running.task.abort();
                 return Ok(Ended::Interrupted(error, None));

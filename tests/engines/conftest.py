@@ -22,12 +22,16 @@ os.environ |= {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process
 }
 
+# The engines are thousands of modules: whatever this machine is set up for, they are compiled once, not once a process.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-import small
-import tiny_models
+import small  # noqa: E402
+import tiny_models  # noqa: E402
 
-import llmbackend
+import llmbackend  # noqa: E402
 
 ENGINES = "torch|transformers|accelerate|vllm|mlx|mlx_lm"
 
@@ -38,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", rf"ignore:::({ENGINES})(\.|$)")
     # Raised by no module: vLLM's extensions are made with SWIG.
     config.addinivalue_line("filterwarnings", r"ignore:builtin type [Ss]wig\w+ has no __module__:DeprecationWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Whatever test comes first waits until its engine or server is there.
+        item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")

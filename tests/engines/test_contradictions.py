@@ -1,4 +1,4 @@
-"""A config that contradicts itself, or that an engine does not have, is an error; the engine works on."""
+"""A config that contradicts itself, or that an engine does not have, is an error before any token; it works on."""
 
 from __future__ import annotations
 

@@ -9,15 +9,16 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from .._core import LocalBatch, Reply, Usage, local_prompt
-from ..errors import ConfigurationError, EngineError, LLMBackendError
+from ..errors import ConfigurationError, EngineError, LLMBackendError, add_note
 from . import ENGINES
 from .conversation import Template, encode, read
-from .engine import Request, random_state_kept, take_options
+from .engine import Request, take_options
 from .sampling import common
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from .._batch import ImmediateBatch
     from .._config import BatchOptions, GenerationConfig
     from .._core import Results
     from .conversation import Prompt, Text
@@ -69,7 +70,7 @@ class LocalClient:
         config: GenerationConfig,
         schema: object,
         options: BatchOptions,
-        batch_id: str,
+        immediate: ImmediateBatch,
     ) -> Results:
         """Answers all inputs; see `Client.submit_batch`."""
         self._refuse_schema(schema)
@@ -78,20 +79,33 @@ class LocalClient:
                 f'batch_options["native"] is True, and {self._provider} runs here: it has no jobs; leave it out'
             )
         sampling = self._read(config, options.system)
-        batch = LocalBatch(inputs, common(config.extra), options.system, options.custom_ids, batch_id)
+        batch = LocalBatch(inputs, common(config.extra), options.system, options.custom_ids, immediate.id)
         sampling = sampling._replace(stop=(*sampling.stop, *batch.stop))
+        try:
+            self._answer_all(batch, sampling)
+        except BaseException as error:
+            results = batch.results()
+            if results.rows:
+                add_note(error, immediate.keep(results))
+            raise
+        return batch.results()
+
+    def _answer_all(self, batch: LocalBatch, sampling: Sampling) -> None:
         first = 0
         while lines := batch.next(self._engine.chunk):
             with self._loaded(sampling):
                 self._answer(dict(enumerate(map(json.loads, lines), first)), sampling, batch)
             first += len(lines)
-        return batch.results()
 
     def open_batch(self, batch_id: str, schema: object) -> Any:
         raise ConfigurationError(
             f"batch {batch_id}: {self._provider} runs here and has no jobs that could be opened; its batches are done "
             "when submit_batch returns"
         )
+
+    def redact(self, text: str) -> str:
+        """As it is: an engine has no credentials."""
+        return text
 
     def close(self) -> None:
         """Gives the model's memory back; the next prompt loads it again."""
@@ -129,8 +143,7 @@ class LocalClient:
             except Exception as error:
                 what = f"{self._provider} refuses the config{_own(sampling)}: {type(error).__name__}: {error}"
                 raise ConfigurationError(what) from error
-            with random_state_kept():
-                yield self._engine
+            yield self._engine
 
     def _load(self) -> None:
         try:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import importlib.util
 import os
-import random
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .._core import unknown_name
 from ..errors import ConfigurationError, EngineError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -130,25 +127,3 @@ def collect() -> None:
         torch.cuda.empty_cache()
     if mlx := sys.modules.get("mlx.core"):
         mlx.clear_cache()
-
-
-@contextlib.contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Whatever happens inside to the global random states of Python and of the libraries loaded so far is undone."""
-    states = random.getstate()
-    undo = []
-    if numpy := sys.modules.get("numpy"):
-        undo.append(partial(numpy.random.set_state, numpy.random.get_state()))
-    if torch := sys.modules.get("torch"):
-        undo.append(partial(torch.set_rng_state, torch.get_rng_state()))
-        if torch.cuda.is_initialized():
-            undo.append(partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
-    if mlx := sys.modules.get("mlx.core"):
-        high, low = mlx.random.state[0].tolist()  # which is how a seed is kept
-        undo.append(partial(mlx.random.seed, high << 32 | low))
-    try:
-        yield
-    finally:
-        random.setstate(states)
-        for restore in undo:
-            restore()

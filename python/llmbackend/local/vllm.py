@@ -6,7 +6,9 @@ import gc
 import inspect
 import json
 import os
+import random
 import weakref
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from . import engine
 from .sampling import refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -88,7 +90,7 @@ class Engine:
             rank = self._adapter(self._lora["lora_path"], None)[2]
             kwargs.setdefault("enable_lora", True)
             kwargs.setdefault("max_lora_rank", next((most for most in _RANKS if rank <= most), rank))
-        with engine.random_state_kept():
+        with _random_state_kept():
             self._llm = library.LLM(model=engine.model_path("vllm", self._model_id), **kwargs)
         self._release = weakref.finalize(self, _release, self._llm.llm_engine.engine_core)
         self._release.atexit = False  # the engine has its own for that
@@ -136,16 +138,14 @@ class Engine:
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
     ) -> Generator[tuple[int, engine.Answer], None, None]:
-        library = self._library
-        if sampling.seed is None and not sampling.is_greedy:
-            engine.import_engine("vllm", "torch").seed()  # it draws from the global state, which the client restores
+        prompts = [self._library.TokensPrompt(prompt_token_ids=request.tokens) for request in requests.values()]
+        params = [self._params(sampling, request.max_tokens) for request in requests.values()]
+        lora = self._lora_request(sampling)
         try:
-            outputs = self._llm.generate(
-                [library.TokensPrompt(prompt_token_ids=request.tokens) for request in requests.values()],
-                [self._params(sampling, request.max_tokens) for request in requests.values()],
-                use_tqdm=False,
-                lora_request=self._lora_request(sampling),
-            )
+            with _random_state_kept():
+                if sampling.seed is None and not sampling.is_greedy:
+                    engine.import_engine("vllm", "torch").seed()  # it draws from the global state
+                outputs = self._llm.generate(prompts, params, use_tqdm=False, lora_request=lora)
         except BaseException:
             # What is still queued would be answered, or would hang, with the next call.
             core = self._llm.llm_engine
@@ -179,3 +179,21 @@ def _release(client: Any) -> None:
     core.model_executor.shutdown()
     core.scheduler.shutdown()
     gc.unfreeze()  # it was frozen when the engine was made
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Undoes what the engine does to the global random states: it seeds them all, and draws from torch's."""
+    import numpy
+    import torch
+
+    states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        numpy.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if on_gpu is not None:
+            torch.cuda.set_rng_state_all(on_gpu)

@@ -45,7 +45,9 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     // The caller's own headers may hold another one.
     let sent = endpoint.headers.iter().find(|header| header.name.eq_ignore_ascii_case("anthropic-version"));
     let version = sent.map_or(version, |header| header.value.clone());
-    Ok((endpoint, Box::new(Anthropic { version })))
+    let sends_key = endpoint.headers.iter().any(|header| header.name.eq_ignore_ascii_case("x-api-key"));
+    let is_anthropic = settings::is_host(&endpoint.base_url, HOST);
+    Ok((endpoint, Box::new(Anthropic { version, may_need_token: sends_key && !is_anthropic })))
 }
 
 /// A header that the caller wrote is a credential given, too.
@@ -71,11 +73,15 @@ fn credential(settings: &Settings) -> Result<Option<Header>> {
 
 struct Anthropic {
     version: String,
+    /// The key goes out as Anthropic reads it, to some other server.
+    may_need_token: bool,
 }
 
 impl Provider for Anthropic {
     fn prepare(&self, ask: &Ask) -> Result<Prepared> {
-        let Common { system, stop, rest } = ask.config.common(ask.batch_system)?;
+        let common = ask.config.common(ask.batch_system)?;
+        common.refuse_conversation()?;
+        let Common { system, stop, rest } = common;
         let mut notices = Vec::new();
         if ask.config.seed.is_some() {
             notices.push(Notice::new("seed", "Anthropic's Messages API has no seed: it is not sent"));
@@ -105,7 +111,7 @@ impl Provider for Anthropic {
             system,
             model: ask.model.to_owned(),
             headers,
-            reading: Reading { stop, schema: None },
+            reading: Reading { stop, ..Reading::default() },
             notices,
             fallback: None,
         };
@@ -146,7 +152,13 @@ impl Provider for Anthropic {
     }
 
     fn read_error(&self, response: &Response) -> ApiError {
-        errors::read(response)
+        let mut error = errors::read(response);
+        // vLLM, for one, reads a bearer token alone. Who answers in Anthropic's own words has looked at the key.
+        let in_own_words = error.code.as_deref() == Some("authentication_error");
+        if error.status == Some(401) && self.may_need_token && !in_own_words {
+            error.message.push_str(". If this server wants a bearer token, give the key as auth_token, not as api_key");
+        }
+        error
     }
 
     fn wants_fallback(&self, error: &ApiError) -> bool {

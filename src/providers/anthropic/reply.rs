@@ -16,37 +16,41 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     }
     let empty = Vec::new();
     let blocks = body["content"].as_array().unwrap_or(&empty);
-    let said = text_of(blocks, &body["content"]);
+    let tool = reading.schema.as_ref().and_then(|schema| schema.tool.as_deref());
+    let finish_reason = finish_reason(body["stop_reason"].as_str(), tool.is_some());
+    let usage = usage(&body["usage"]);
+    let answer = answer(body, blocks, tool, &finish_reason, reading);
+    let mut text = answer.map_err(|error| error.came_with(Some(finish_reason.clone()), usage))?;
+    cut_at_stop(&mut text, &reading.stop);
+    let string = |field: &str| body[field].as_str().map(str::to_owned);
+    Ok(Generation { text, finish_reason, usage, model: string("model"), id: string("id"), raw: Default::default() })
+}
+
+/// The text, if it is one that the caller can use. `tool`: whose input is the answer.
+fn answer(
+    body: &Value,
+    blocks: &[Value],
+    tool: Option<&str>,
+    finish_reason: &FinishReason,
+    reading: &Reading,
+) -> Result<String> {
+    let said = tool.and_then(|name| tool_input(blocks, name)).or_else(|| text_of(blocks, &body["content"]));
     let reason = body["stop_reason"].as_str();
     if reason == Some("refusal") {
         return Err(refusal(&body["stop_details"], said));
     }
-    let cut = matches!(finish_reason(reason, false), FinishReason::Length);
-    if cut && (reading.schema.is_some() || said.as_ref().is_none_or(String::is_empty)) {
+    if *finish_reason == FinishReason::Length
+        && (reading.schema.is_some() || said.as_ref().is_none_or(String::is_empty))
+    {
         return Err(truncated(reason, blocks, said));
     }
-    let tool = reading.schema.as_ref().and_then(|schema| schema.tool.as_deref());
-    let answer = match tool {
-        Some(name) => tool_input(blocks, name).or(said),
-        // It wanted to begin with a stop string: nothing is an answer.
-        None if reason == Some("stop_sequence") => Some(said.unwrap_or_default()),
-        None => said,
-    };
-    let Some(mut text) = answer else {
+    // It wanted to begin with a stop string: nothing is an answer.
+    let is_empty_answer = tool.is_none() && reason == Some("stop_sequence");
+    said.or_else(|| is_empty_answer.then(String::new)).ok_or_else(|| {
         let kinds: Vec<&str> = blocks.iter().map(|block| block["type"].as_str().unwrap_or("untyped")).collect();
         let found = if kinds.is_empty() { "is empty".to_owned() } else { kinds.join(", ") };
         let message = format!("the reply holds no text, but {found} (stop_reason {})", reason.unwrap_or("none"));
-        return Err(Error::output(OutputErrorKind::NoText, message, None));
-    };
-    cut_at_stop(&mut text, &reading.stop);
-    let string = |field: &str| body[field].as_str().map(str::to_owned);
-    Ok(Generation {
-        text,
-        finish_reason: finish_reason(reason, tool.is_some()),
-        usage: usage(&body["usage"]),
-        model: string("model"),
-        id: string("id"),
-        raw: Default::default(),
+        Error::output(OutputErrorKind::NoText, message, None)
     })
 }
 
@@ -151,6 +155,21 @@ mod tests {
             kind(message(json!([{"type": "tool_use", "name": "x", "input": {}}]), "tool_use")),
             OutputErrorKind::NoText
         );
+    }
+
+    #[test]
+    fn an_answer_of_no_use_is_paid_for() {
+        let body = json!({
+            "type": "message",
+            "content": [{"type": "tool_use", "name": "t", "input": {"a": 1}}],
+            "stop_reason": "max_tokens",
+            "usage": {"input_tokens": 3, "output_tokens": 2},
+        });
+        let schema = crate::answer::ReadingSchema { tool: Some("t".into()), ..Default::default() };
+        let reading = Reading { schema: Some(schema), ..Default::default() };
+        let Err(Error::Output(error)) = read(&body, &reading) else { panic!() };
+        assert_eq!((error.text.as_deref(), error.finish_reason), (Some("{\"a\":1}"), Some(FinishReason::Length)));
+        assert_eq!(error.usage.map(|usage| usage.total_tokens()), Some(5));
     }
 
     #[test]

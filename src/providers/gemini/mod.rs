@@ -114,7 +114,10 @@ impl Provider for Gemini {
 
 impl Gemini {
     fn prepare_with(&self, ask: &Ask, default_field: SchemaField) -> Result<Prepared> {
-        let Common { system, stop, mut rest } = ask.config.common(ask.batch_system)?;
+        let common = ask.config.common(ask.batch_system)?;
+        common.refuse_conversation()?;
+        let Common { system, stop, mut rest } = common;
+        rest.retain(|name, value| name != "conversation" || !value.is_null());
         for key in ["model", "contents", "stream"] {
             if rest.contains_key(key) {
                 return Err(Error::configuration(format!(
@@ -151,7 +154,7 @@ impl Gemini {
             body.insert("generationConfig".into(), config.into());
         }
         let model = model_path(ask.model)?;
-        Ok(Prepared { body, system, model, reading: Reading { stop: Vec::new(), schema }, ..Prepared::default() })
+        Ok(Prepared { body, system, model, reading: Reading { schema, ..Reading::default() }, ..Prepared::default() })
     }
 }
 

@@ -39,6 +39,22 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
         return Err(Error::Api(Box::new(errors::in_reply(NAME, message))));
     }
     let candidate = &body["candidates"][0];
+    let (finish_reason, usage) = (finish_reason(candidate), usage(&body["usageMetadata"]));
+    let came_with = |error: Error| error.came_with((!candidate.is_null()).then(|| finish_reason.clone()), usage);
+    let text = answer(body, candidate, &finish_reason, reading).map_err(came_with)?;
+    let string = |field: &str| body[field].as_str().map(str::to_owned);
+    Ok(Generation {
+        text,
+        finish_reason,
+        usage,
+        model: string("modelVersion"),
+        id: string("responseId"),
+        raw: Default::default(),
+    })
+}
+
+/// The text, if it is one that the caller can use.
+fn answer(body: &Value, candidate: &Value, finish_reason: &FinishReason, reading: &Reading) -> Result<String> {
     let said = text_of(candidate);
     if let Some(reason) = body["promptFeedback"]["blockReason"].as_str().filter(|_| said.is_none()) {
         let message =
@@ -49,22 +65,10 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     if candidate.is_null() {
         return Err(Error::output(OutputErrorKind::NoText, "the reply holds no candidate, and no reason for it", None));
     }
-    let finish_reason = finish_reason(candidate, &said, reading, &body["usageMetadata"])?;
-    let Some(text) = said else {
-        return Err(Error::output(
-            OutputErrorKind::NoText,
-            format!("the reply holds no text, but {}", found(candidate)),
-            None,
-        ));
-    };
-    let string = |field: &str| body[field].as_str().map(str::to_owned);
-    Ok(Generation {
-        text,
-        finish_reason,
-        usage: usage(&body["usageMetadata"]),
-        model: string("modelVersion"),
-        id: string("responseId"),
-        raw: Default::default(),
+    check_end(candidate, finish_reason, &said, reading, &body["usageMetadata"])?;
+    said.ok_or_else(|| {
+        let message = format!("the reply holds no text, but {}", found(candidate));
+        Error::output(OutputErrorKind::NoText, message, None)
     })
 }
 
@@ -92,16 +96,33 @@ fn found(candidate: &Value) -> String {
     format!("{what} (finishReason {reason})")
 }
 
-/// What the candidate's end means for what it says.
-fn finish_reason(candidate: &Value, said: &Option<String>, reading: &Reading, usage: &Value) -> Result<FinishReason> {
-    let reason = candidate["finishReason"].as_str().unwrap_or("STOP");
+fn finish_reason(candidate: &Value) -> FinishReason {
+    match candidate["finishReason"].as_str() {
+        Some("STOP") | None => FinishReason::Stop,
+        Some("MAX_TOKENS") => FinishReason::Length,
+        Some(other) => FinishReason::Other(other.to_owned()),
+    }
+}
+
+/// Whether what the candidate said before it came to this end is of use.
+fn check_end(
+    candidate: &Value,
+    finish_reason: &FinishReason,
+    said: &Option<String>,
+    reading: &Reading,
+    usage: &Value,
+) -> Result<()> {
     let text = said.clone().filter(|text| !text.is_empty());
     let is_whole = reading.schema.is_none() && text.is_some();
     let message = candidate["finishMessage"].as_str().map(|message| format!(": {message}")).unwrap_or_default();
-    match reason {
-        "STOP" => Ok(FinishReason::Stop),
-        "MAX_TOKENS" if is_whole => Ok(FinishReason::Length),
-        "MAX_TOKENS" => {
+    match finish_reason {
+        FinishReason::Stop => Ok(()),
+        FinishReason::Other(blocked) if BLOCKED.contains(&blocked.as_str()) => {
+            let said = format!("the answer was blocked by the provider ({blocked}){message}");
+            Err(Error::output(OutputErrorKind::ContentFilter, said, text))
+        }
+        _ if is_whole => Ok(()),
+        FinishReason::Length => {
             let thoughts = Some(count(&usage["thoughtsTokenCount"])).filter(|count| *count > 0 && text.is_none());
             let spent = match thoughts {
                 Some(count) => format!("all of max_tokens went into thinking ({count} tokens), before any text"),
@@ -109,12 +130,7 @@ fn finish_reason(candidate: &Value, said: &Option<String>, reading: &Reading, us
             };
             Err(Error::output(OutputErrorKind::Truncated, format!("{spent}; raise max_tokens"), text))
         }
-        blocked if BLOCKED.contains(&blocked) => {
-            let said = format!("the answer was blocked by the provider ({blocked}){message}");
-            Err(Error::output(OutputErrorKind::ContentFilter, said, text))
-        }
-        other if is_whole => Ok(FinishReason::Other(other.to_owned())),
-        other => {
+        FinishReason::Other(other) => {
             let said = format!("the reply has no usable answer (finishReason {other}){message}");
             Err(Error::output(OutputErrorKind::NoText, said, text))
         }
@@ -166,6 +182,23 @@ mod tests {
         let parts = json!([{"text": "hm", "thought": true}, {"text": "Mountain ", "thoughtSignature": "x"}, {"text": "View"}, {"functionCall": {}}]);
         assert_eq!(candidate(parts, "STOP").unwrap().text, "Mountain View");
         assert_eq!(candidate(json!([{"text": "half"}]), "MAX_TOKENS").unwrap().finish_reason, FinishReason::Length);
+    }
+
+    #[test]
+    fn an_answer_of_no_use_is_paid_for() {
+        let usage = json!({"promptTokenCount": 3, "candidatesTokenCount": 2});
+        let blocked = json!({"content": {"parts": [{"text": "part"}]}, "finishReason": "SAFETY"});
+        for (candidate, text, finish_reason) in [
+            (blocked, Some("part"), Some(FinishReason::Other("SAFETY".into()))),
+            // The prompt was blocked: nothing was begun that could have ended.
+            (Value::Null, None, None),
+        ] {
+            let feedback = json!({"blockReason": "SAFETY"});
+            let body = json!({"candidates": [candidate], "promptFeedback": feedback, "usageMetadata": usage});
+            let Err(Error::Output(error)) = read(&body, &Reading::default()) else { panic!() };
+            assert_eq!((error.text.as_deref(), error.finish_reason), (text, finish_reason));
+            assert_eq!(error.usage.map(|usage| usage.total_tokens()), Some(5));
+        }
     }
 
     #[test]

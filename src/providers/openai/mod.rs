@@ -49,7 +49,9 @@ struct OpenAi {
 
 impl Provider for OpenAi {
     fn prepare(&self, ask: &Ask) -> Result<Prepared> {
-        let Common { system, stop, mut rest } = ask.config.common(ask.batch_system)?;
+        let common = ask.config.common(ask.batch_system)?;
+        common.check_conversation_id()?;
+        let Common { system, stop, mut rest } = common;
         check_extra(&rest, system.is_some())?;
         let mut notices = Vec::new();
         let mut body = Map::new();
@@ -98,7 +100,9 @@ impl Provider for OpenAi {
             may_be_fenced: !self.is_openai,
             ..ReadingSchema::default()
         });
-        Ok(Prepared { body, system, reading: Reading { stop, schema }, notices, ..Prepared::default() })
+        let max_tokens = body.get("max_output_tokens").and_then(Value::as_u64).filter(|_| !self.is_openai);
+        let reading = Reading { stop, schema, max_tokens };
+        Ok(Prepared { body, system, reading, notices, ..Prepared::default() })
     }
 
     fn body(&self, prepared: &Prepared, prompt: &Prompt) -> Result<Map<String, Value>> {

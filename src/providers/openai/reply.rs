@@ -20,30 +20,17 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     if !is_response {
         return Err(not_an_answer("the reply is JSON, but no response object: it has no \"output\"".into()));
     }
-    let said = Said::gather(body);
-    // A model that says nothing but why it will not speak has refused, whatever cut it short.
-    if let (Some(refusal), None | Some("")) = (&said.refusal, said.text.as_deref()) {
-        let message = format!("the model refused: {refusal}");
-        return Err(Error::output(OutputErrorKind::Refusal, message, Some(refusal.clone())));
-    }
-    let finish_reason = match status {
-        "incomplete" => incomplete(body["incomplete_details"]["reason"].as_str(), &said, reading)?,
-        _ => FinishReason::Stop,
-    };
-    let Some(mut text) = said.text else {
-        let message = format!("the reply holds no text, but {}", said.others());
-        return Err(Error::output(OutputErrorKind::NoText, message, None));
-    };
+    let (mut finish_reason, usage) = (finish_reason(status, &body["incomplete_details"]), usage(&body["usage"]));
+    let answer = Said::gather(body).answer(&finish_reason, reading);
+    let mut text = answer.map_err(|error| error.came_with(Some(finish_reason.clone()), usage))?;
+    let length = text.len();
     cut_at_stop(&mut text, &reading.stop);
+    let was_stopped = text.len() < length;
+    if finish_reason == FinishReason::Stop && !was_stopped && reached_limit(body, usage.as_ref(), reading) {
+        finish_reason = FinishReason::Length;
+    }
     let string = |field: &str| body[field].as_str().map(str::to_owned);
-    Ok(Generation {
-        text,
-        finish_reason,
-        usage: usage(&body["usage"]),
-        model: string("model"),
-        id: string("id"),
-        raw: Default::default(),
-    })
+    Ok(Generation { text, finish_reason, usage, model: string("model"), id: string("id"), raw: Default::default() })
 }
 
 /// What the messages of a response say.
@@ -97,6 +84,38 @@ impl Said {
         }
     }
 
+    /// The text, if it is one that the caller can use.
+    fn answer(self, finish_reason: &FinishReason, reading: &Reading) -> Result<String> {
+        let has_text = self.text.as_ref().is_some_and(|text| !text.is_empty());
+        // A model that says nothing but why it will not speak has refused, whatever cut it short.
+        if let Some(refusal) = self.refusal.as_ref().filter(|_| !has_text) {
+            let message = format!("the model refused: {refusal}");
+            return Err(Error::output(OutputErrorKind::Refusal, message, Some(refusal.clone())));
+        }
+        let no_use = |kind, message: String| Err(Error::output(kind, message, self.text.clone().filter(|_| has_text)));
+        let is_usable = has_text && reading.schema.is_none();
+        match finish_reason {
+            FinishReason::Other(reason) if reason == "content_filter" => {
+                no_use(OutputErrorKind::ContentFilter, "the provider's content filter stopped the answer".into())
+            }
+            FinishReason::Length if !is_usable => {
+                let spent = if !has_text && self.other_types.iter().any(|kind| kind == "reasoning") {
+                    "all of max_tokens went into reasoning, before any text"
+                } else {
+                    "max_tokens was reached before the answer was complete"
+                };
+                no_use(OutputErrorKind::Truncated, format!("{spent}; raise max_tokens"))
+            }
+            FinishReason::Other(reason) if !is_usable => {
+                no_use(OutputErrorKind::Truncated, format!("the answer is incomplete: {reason}"))
+            }
+            _ => match self.text {
+                Some(text) => Ok(text),
+                None => no_use(OutputErrorKind::NoText, format!("the reply holds no text, but {}", self.others())),
+            },
+        }
+    }
+
     fn others(&self) -> String {
         if self.other_types.is_empty() { "is empty".into() } else { self.other_types.join(", ") }
     }
@@ -110,27 +129,19 @@ fn is_answer(item: &Value) -> bool {
     }
 }
 
-/// What an incomplete response counts as.
-fn incomplete(reason: Option<&str>, said: &Said, reading: &Reading) -> Result<FinishReason> {
-    let text = said.text.clone().filter(|text| !text.is_empty());
-    match reason {
-        Some("content_filter") => {
-            Err(Error::output(OutputErrorKind::ContentFilter, "the provider's content filter stopped the answer", text))
-        }
-        Some("max_output_tokens") | None if text.is_some() && reading.schema.is_none() => Ok(FinishReason::Length),
-        Some("max_output_tokens") | None => {
-            let spent = if text.is_none() && said.other_types.iter().any(|kind| kind == "reasoning") {
-                "all of max_tokens went into reasoning, before any text"
-            } else {
-                "max_tokens was reached before the answer was complete"
-            };
-            Err(Error::output(OutputErrorKind::Truncated, format!("{spent}; raise max_tokens"), text))
-        }
-        Some(other) if text.is_some() && reading.schema.is_none() => Ok(FinishReason::Other(other.to_owned())),
-        Some(other) => {
-            Err(Error::output(OutputErrorKind::Truncated, format!("the answer is incomplete: {other}"), text))
-        }
+fn finish_reason(status: &str, details: &Value) -> FinishReason {
+    match (status, details["reason"].as_str()) {
+        ("incomplete", Some("max_output_tokens") | None) => FinishReason::Length,
+        ("incomplete", Some(other)) => FinishReason::Other(other.to_owned()),
+        _ => FinishReason::Stop,
     }
+}
+
+/// Whether the limit of tokens ended a "completed" response: `transformers serve` and llama.cpp's server never call one
+/// incomplete. They lack the field that would say why, too.
+fn reached_limit(body: &Value, usage: Option<&Usage>, reading: &Reading) -> bool {
+    let spent = usage.zip(reading.max_tokens).is_some_and(|(usage, most)| usage.output_tokens >= most);
+    spent && body.get("incomplete_details").is_none()
 }
 
 fn failed(error: &Value) -> Error {
@@ -198,6 +209,34 @@ mod tests {
         assert_eq!(kind(cut), OutputErrorKind::Truncated);
         let filtered = json!({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}, "output": [message("x", Value::Null)]});
         assert_eq!(kind(filtered), OutputErrorKind::ContentFilter);
+    }
+
+    #[test]
+    fn an_answer_of_no_use_is_paid_for() {
+        let refusal = json!([{"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}]);
+        let body = json!({"status": "completed", "output": refusal, "usage": {"input_tokens": 3, "output_tokens": 2}});
+        let Err(Error::Output(error)) = read(&body, &Reading::default()) else { panic!() };
+        assert_eq!((error.text.as_deref(), error.finish_reason), (Some("No."), Some(FinishReason::Stop)));
+        assert_eq!(error.usage.map(|usage| usage.total_tokens()), Some(5));
+    }
+
+    #[test]
+    fn a_limit_that_nobody_mentions_is_seen_in_the_usage() {
+        let finish = |body: Value, stop: &[&str]| {
+            let stop = stop.iter().map(ToString::to_string).collect();
+            read(&body, &Reading { max_tokens: Some(3), stop, schema: None }).unwrap().finish_reason
+        };
+        let spent = |tokens| {
+            let output = json!([message("one two three", Value::Null)]);
+            json!({"status": "completed", "output": output, "usage": {"output_tokens": tokens}})
+        };
+        assert_eq!(finish(spent(3), &[]), FinishReason::Length);
+        assert_eq!(finish(spent(2), &[]), FinishReason::Stop);
+        assert_eq!(finish(spent(3), &["two"]), FinishReason::Stop);
+        // Whoever has a field for it says it there.
+        let mut silent = spent(3);
+        silent["incomplete_details"] = Value::Null;
+        assert_eq!(finish(silent, &[]), FinishReason::Stop);
     }
 
     #[test]
