@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
+import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+import small
 import tiny_models
 from small import prompts, told
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -75,6 +79,17 @@ def test_greedy_text_is_that_of_the_model(random_client: llmbackend.Client, rand
     expected = [greedy(random_model, prompt, 24) for prompt in asked]
     assert [told(random_client.generate(prompt, {"max_tokens": 24})) for prompt in asked] == expected
     assert [told(item) for item in random_client.submit_batch(asked, {"max_tokens": 24}).items()] == expected
+
+
+def test_the_advice_of_a_model_s_author_is_not_followed(models: Path, provider: str, random_model: str) -> None:
+    folder = models / f"with-advice-{provider}"
+    shutil.copytree(random_model, folder)
+    path = folder / "generation_config.json"
+    advice = {"do_sample": True, "temperature": 2.0, "top_k": 3, "repetition_penalty": 5.0, "max_new_tokens": 5}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **advice}))
+    with small.client(provider, str(folder)) as client:
+        for prompt in prompts(3):
+            assert told(client.generate(prompt, {"max_tokens": 24})) == greedy(random_model, prompt, 24)
 
 
 def test_the_defaults_are_greedy_and_256_tokens(random_client: llmbackend.Client, random_model: str) -> None:

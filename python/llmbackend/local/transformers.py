@@ -106,6 +106,12 @@ class Engine:
             )
         self._library, self._model, self.tokenizer = library, pipeline.model, pipeline.tokenizer
         self._fields = {name for name in library.GenerationConfig().to_dict() if name[0] != "_"} | {"stop_strings"}
+        # The model's own advice on penalties and sampling would be followed by this engine alone.
+        advice = self._model.generation_config.to_dict()
+        kept = {
+            key: value for key, value in advice.items() if key.endswith("_token_id") or key == "cache_implementation"
+        }
+        self._model.generation_config = library.GenerationConfig(**kept)
         self.context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
 
     def close(self) -> None:
