@@ -75,7 +75,7 @@ BAD_CONFIGS: list[Any] = [
     {"extra": {"conversation": {"role": "user", "content": "a"}}},
     {"extra": {"conversation": 3}},
     {"extra": {"x": float("inf")}},
-    {"extra": {"x": object()}},
+    {"extra": {"x": ...}},
 ]
 
 

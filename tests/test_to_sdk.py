@@ -13,7 +13,6 @@ from table import ALL, ANTHROPIC, GEMINI, OPENAI, Provider
 
 import llmbackend
 
-PACKAGES = {"openai": "openai", "anthropic": "anthropic", "gemini": "google.genai"}
 EXTRAS = {"openai": "[openai]", "anthropic": "[anthropic]", "gemini": "[google-genai"}
 
 
@@ -23,7 +22,6 @@ def provider(request: pytest.FixtureRequest) -> Any:
 
 
 def sdk_type(provider: Provider) -> Any:
-    pytest.importorskip(PACKAGES[provider.name])
     place, name = {
         "openai": ("openai.types.responses", "Response"),
         "anthropic": ("anthropic.types", "Message"),
@@ -129,16 +127,3 @@ def test_without_the_sdk(provider: Provider, box: Any, monkeypatch: pytest.Monke
     assert isinstance(caught.value, ImportError)
     assert f"pip install llmbackend{EXTRAS[provider.name]}" in str(caught.value)
     assert response.text == "Hello"
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_the_older_package_of_google(box: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("google.generativeai", reason="google-generativeai is not installed")
-    from google.generativeai.types import GenerateContentResponse
-
-    monkeypatch.setitem(sys.modules, "google.genai", None)
-    monkeypatch.setitem(sys.modules, "google.genai.types", None)
-    response = GEMINI.client(box).generate("Hello")
-    native = response.to_sdk()
-    assert type(native) is GenerateContentResponse
-    assert native.text == response.text
