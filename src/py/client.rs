@@ -1,17 +1,17 @@
 //! Single calls.
 
 use super::batch::{Batch, Results};
-use super::errors::{configuration, named, to_py, with_note};
-use super::inputs::Inputs;
-use super::json::{lone_surrogate, to_json, to_map, to_number, to_text};
+use super::errors::{named, to_py, with_note};
+use super::inputs::{Inputs, custom_ids, prompt};
+use super::json::{to_map, to_number, to_text};
 use super::reply::Reply;
+use super::runtime;
 use super::runtime::Ended;
 use super::schema::Schema;
-use super::{runtime, text};
 use crate::batch::ids::RowIds;
 use crate::batch::{collect, immediate};
 use crate::client::Call;
-use crate::generation::{GenerationConfig, Prompt, messages};
+use crate::generation::{GenerationConfig, Prompt};
 use crate::providers::settings::Settings;
 use crate::providers::{self, BatchApi, JobOptions, Notice};
 use crate::{client, disk, suggest};
@@ -193,18 +193,6 @@ impl Client {
     }
 }
 
-/// One input, checked.
-pub fn prompt(input: &Bound<'_, PyAny>) -> PyResult<Prompt> {
-    if let Ok(string) = input.cast::<PyString>() {
-        let text = text::to_string(string)?.map_err(|lone| lone_surrogate("input", lone.position))?;
-        return Ok(Prompt::Text(text));
-    }
-    if input.is_instance_of::<pyo3::types::PyList>() || input.is_instance_of::<pyo3::types::PyTuple>() {
-        return Ok(Prompt::Messages(messages(to_json(input, "input")?, "input").map_err(to_py)?));
-    }
-    Err(configuration(format!("input is a {}; a prompt is a str, or a list of messages", input.get_type().name()?)))
-}
-
 /// The fields of a `llmbackend.GenerationConfig`, whose values `_config.py` has checked.
 #[derive(FromPyObject)]
 pub struct Config<'py> {
@@ -233,7 +221,7 @@ impl Config<'_> {
 #[derive(FromPyObject)]
 pub struct Immediate<'py> {
     id: String,
-    /// Takes the results of a batch that was interrupted and how many inputs have one; returns a note for the exception.
+    /// Takes the results of a batch that was interrupted; returns a note for the exception.
     keep: Bound<'py, PyAny>,
 }
 
@@ -253,13 +241,4 @@ impl BatchOptions<'_> {
     fn custom_ids(&self, api: Option<&dyn BatchApi>) -> PyResult<Option<RowIds>> {
         self.custom_ids.as_deref().map(|names| custom_ids(names, api)).transpose()
     }
-}
-
-/// `batch_options["custom_ids"]`, checked.
-pub fn custom_ids(names: &[Bound<'_, PyString>], api: Option<&dyn BatchApi>) -> PyResult<RowIds> {
-    let read = |(i, name): (usize, &Bound<'_, PyString>)| {
-        to_text(name, &format!("batch_options[\"custom_ids\"][{i}]")).map(String::into_boxed_str)
-    };
-    let names = names.iter().enumerate().map(read).collect::<PyResult<_>>()?;
-    RowIds::custom(names, api).map_err(to_py)
 }

@@ -1,7 +1,7 @@
-//! The inputs of a batch: any iterable, pulled a thousand at a time with the GIL and written without it.
+//! What the caller asks. The inputs of a batch: any iterable, pulled a thousand at a time with the GIL and written without it.
 
 use super::errors::{configuration, to_py};
-use super::json::{lone_surrogate, to_json};
+use super::json::{lone_surrogate, to_json, to_text};
 use super::text::Text;
 use crate::batch::ids::RowIds;
 use crate::batch::immediate::Prompts;
@@ -9,7 +9,7 @@ use crate::batch::plan::{Plan, Written};
 use crate::client::Client;
 use crate::disk;
 use crate::generation::{Prompt, messages};
-use crate::providers::Form;
+use crate::providers::{BatchApi, Form};
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyIterator, PyList, PySet, PyString, PyTuple};
@@ -120,6 +120,26 @@ fn wrong_number(conversations: usize, inputs: String) -> PyErr {
     ))
 }
 
+/// The input of a single call.
+pub fn prompt(input: &Bound<'_, PyAny>) -> PyResult<Prompt> {
+    match read(input, || "input".to_owned())? {
+        Input::Messages(messages) => Ok(Prompt::Messages(messages)),
+        Input::Text(text) => match text.utf8(&mut String::new()) {
+            Ok(text) => Ok(Prompt::Text(text.to_owned())),
+            Err(lone) => Err(lone_surrogate("input", lone.position)),
+        },
+    }
+}
+
+/// `batch_options["custom_ids"]`, checked.
+pub fn custom_ids(names: &[Bound<'_, PyString>], api: Option<&dyn BatchApi>) -> PyResult<RowIds> {
+    let read = |(i, name): (usize, &Bound<'_, PyString>)| {
+        to_text(name, &format!("batch_options[\"custom_ids\"][{i}]")).map(String::into_boxed_str)
+    };
+    let names = names.iter().enumerate().map(read).collect::<PyResult<_>>()?;
+    RowIds::custom(names, api).map_err(to_py)
+}
+
 /// Refuses what is iterable but was not meant as a series of prompts.
 fn iterate<'py>(inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
     let kind = inputs.get_type().name()?;
@@ -156,7 +176,7 @@ fn pull(py: Python<'_>, iterator: &Bound<'_, PyIterator>, first: usize) -> PyRes
         match iterator.next() {
             None => break,
             Some(Ok(item)) => {
-                let input = read(&item, index)?;
+                let input = read(&item, || format!("inputs[{index}]"))?;
                 size += input.size();
                 chunk.push(input);
             }
@@ -166,11 +186,11 @@ fn pull(py: Python<'_>, iterator: &Bound<'_, PyIterator>, first: usize) -> PyRes
     Ok(chunk)
 }
 
-fn read(item: &Bound<'_, PyAny>, index: usize) -> PyResult<Input> {
+fn read(item: &Bound<'_, PyAny>, place: impl Fn() -> String) -> PyResult<Input> {
     if let Ok(text) = item.cast::<PyString>() {
         return Ok(Input::Text(Text::new(text)?));
     }
-    let place = format!("inputs[{index}]");
+    let place = place();
     if item.is_instance_of::<PyList>() || item.is_instance_of::<PyTuple>() {
         return Ok(Input::Messages(messages(to_json(item, &place)?, &place).map_err(to_py)?));
     }

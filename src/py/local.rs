@@ -2,17 +2,15 @@
 //! the disk, outcomes on the disk.
 
 use super::batch::Results;
-use super::client::{custom_ids, prompt};
 use super::errors::{configuration, named, to_py};
-use super::inputs::Inputs;
+use super::inputs::{Inputs, custom_ids, prompt};
 use super::json::to_map;
-use super::reply::Usage;
+use super::reply::{Usage, generation};
 use crate::batch::collect::{self, Outcome};
 use crate::batch::ids::RowIds;
 use crate::disk;
 use crate::error::Error;
-use crate::generation::{FinishReason, Generation, GenerationConfig, Prompt, with_system};
-use bytes::Bytes;
+use crate::generation::{GenerationConfig, Prompt, with_system};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -123,14 +121,4 @@ impl LocalBatch {
             _ => Err(configuration(format!("there is no input {index} to record an outcome of"))),
         }
     }
-}
-
-/// An answer of a local engine.
-pub fn generation(text: String, finish_reason: &str, usage: &Usage, model: &str) -> Generation {
-    let finish_reason = match finish_reason {
-        "stop" => FinishReason::Stop,
-        "length" => FinishReason::Length,
-        other => FinishReason::Other(other.to_owned()),
-    };
-    Generation { text, finish_reason, usage: Some(usage.0), model: Some(model.to_owned()), id: None, raw: Bytes::new() }
 }

@@ -1,7 +1,7 @@
 //! What comes back from a single call.
 
-use super::local::generation;
-use crate::generation::Generation;
+use crate::generation::{FinishReason, Generation};
+use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use serde_json::json;
@@ -58,6 +58,16 @@ impl Reply {
     fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.generation.raw)
     }
+}
+
+/// An answer of a local engine.
+pub fn generation(text: String, finish_reason: &str, usage: &Usage, model: &str) -> Generation {
+    let finish_reason = match finish_reason {
+        "stop" => FinishReason::Stop,
+        "length" => FinishReason::Length,
+        other => FinishReason::Other(other.to_owned()),
+    };
+    Generation { text, finish_reason, usage: Some(usage.0), model: Some(model.to_owned()), id: None, raw: Bytes::new() }
 }
 
 /// Tokens, with one meaning on every provider: input includes what was cached, output includes reasoning.
