@@ -211,8 +211,8 @@ class Batch:
             return values
         index, first = next(iter(errors.items()))
         message = (
-            f"batch {self.id}: {len(errors)} of {len(values)} items have no value; the first is {index}: {first}. "
-            "`.results` holds the others and `.errors` says why; results(return_exceptions=True) does not raise"
+            f"batch {self.id}: {len(errors)} of {len(values)} items have no value; the first is {index}: "
+            f"{str(first).rstrip('.')}. `.results` holds the others and `.errors` says why; results(return_exceptions=True) does not raise"
         )
         raise BatchItemsError(message, batch_id=self.id, results=values, errors=errors)
 
@@ -248,13 +248,18 @@ _IMMEDIATE = "immediate-"
 class CompletedBatch(Batch):
     """A batch that was done when it was made: immediate calls, or no inputs. It has the whole interface of `Batch`."""
 
+    # Where this is another reading of a batch: that batch, whose id is known as long as it lives.
+    _first: CompletedBatch | None = None
+
     def __init__(self, client: Client, id: str, results: Results, schema: StructuredOutput | None) -> None:
         super().__init__(client, _Done(id, results), schema)  # type: ignore[arg-type]
         _immediate.setdefault(id, self)
 
-    def read_as(self, schema: StructuredOutput) -> CompletedBatch:
+    def _read_as(self, schema: StructuredOutput) -> CompletedBatch:
         """The same batch, its answers read as `schema`."""
-        return CompletedBatch(self._client, self.id, self._core.results(), schema)
+        batch = CompletedBatch(self._client, self.id, self._core.results(), schema)
+        batch._first = self
+        return batch
 
 
 # What interrupts have left: nobody else holds it.

@@ -172,7 +172,7 @@ class Client:
         shape = structured_output(schema)
         immediate = completed_batch(batch_id)
         if immediate is not None:
-            return immediate if shape is None else immediate.read_as(shape)
+            return immediate if shape is None else immediate._read_as(shape)
         return Batch(self, self._core.open_batch(batch_id, None if shape is None else shape._core), shape)
 
     def get_batch_status(self, batch_id: str) -> dict[str, str]:

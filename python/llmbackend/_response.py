@@ -105,7 +105,7 @@ def _generativeai(raw: Any) -> Any:
         from google.ai.generativelanguage import GenerateContentResponse as Proto
         from google.generativeai.types import GenerateContentResponse
     except ImportError as error:
-        raise _missing("google-genai", "google-genai (or gemini)") from error
+        raise _missing("google-genai", "google-genai") from error
     import json
 
     return GenerateContentResponse.from_response(Proto.from_json(json.dumps(raw), ignore_unknown_fields=True))

@@ -151,3 +151,26 @@ print(sorted({"torch", "numpy", "transformers", "vllm", "mlx_lm", "mlx.core"} & 
 """
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PACKAGE}, capture_output=True)
     assert done.stdout == b"[]\n", done.stderr
+
+
+def test_seeded_prompts_beyond_a_step_of_vllm(random_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, vLLM fails on a seeded prompt that a step has room for in part only."""
+    engine = importlib.import_module("llmbackend.local.vllm").Engine
+    failures = []
+    generate = engine._outputs
+
+    def watched(*given: Any) -> Any:
+        try:
+            return generate(*given)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    monkeypatch.setattr(engine, "_outputs", watched)
+    asked = [f"Prompt {n}" + " and so on" * (n % 9) for n in range(120)]
+    config = {**LIMIT, "temperature": 1.0, "seed": 5}
+    options = {"llm_kwargs": {"max_model_len": 256, "max_num_batched_tokens": 300}}
+    with small.client("vllm", random_model, **options) as client:
+        texts = client.submit_batch(asked, config).results()
+        assert texts[::10] == [client.get_response(prompt, config) for prompt in asked[::10]]
+    assert failures == []

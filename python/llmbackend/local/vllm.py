@@ -15,7 +15,7 @@ from . import engine
 from .sampling import refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -136,24 +136,49 @@ class Engine:
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
     ) -> Generator[tuple[int, engine.Answer], None, None]:
-        prompts = [self._library.TokensPrompt(prompt_token_ids=request.tokens) for request in requests.values()]
-        params = [self._params(sampling, request.max_tokens) for request in requests.values()]
+        keeps_text = any(key in sampling.extra for key in _OWN_TEXT)
+        for part in self._calls(requests, sampling):
+            for index, output in zip(part, self._outputs([requests[index] for index in part], sampling), strict=True):
+                answer = output.outputs[0]
+                finish = "length" if answer.finish_reason == "length" else "stop"
+                yield index, engine.Answer(list(answer.token_ids), finish, answer.text if keeps_text else None)
+
+    def _calls(self, requests: Mapping[int, engine.Request], sampling: Sampling) -> Iterator[list[int]]:
+        """The requests of each `generate` call, which is one.
+
+        On a CPU, seeded requests are several: where a step has no room for a whole prompt the engine wants to set the
+        prompt's generator back, which those of a CPU refuse.
+        """
+        config = self._llm.llm_engine.vllm_config
+        if sampling.seed is None or config.device_config.device_type != "cpu":
+            yield list(requests)
+            return
+        budget = config.scheduler_config.max_num_batched_tokens - config.scheduler_config.max_num_seqs
+        part: list[int] = []
+        room = budget
+        for index, request in requests.items():
+            if part and len(request.tokens) > room:
+                yield part
+                part, room = [], budget
+            part.append(index)
+            room -= len(request.tokens)
+        yield part
+
+    def _outputs(self, requests: list[engine.Request], sampling: Sampling) -> list[Any]:
+        prompts = [self._library.TokensPrompt(prompt_token_ids=request.tokens) for request in requests]
+        params = [self._params(sampling, request.max_tokens) for request in requests]
         lora = self._lora_request(sampling)
         try:
             with engine.random_state_kept():
                 if sampling.seed is None and not sampling.is_greedy:
                     engine.import_engine("vllm", "torch").seed()  # it draws from the global state
-                outputs = self._llm.generate(prompts, params, use_tqdm=False, lora_request=lora)
+                outputs: list[Any] = self._llm.generate(prompts, params, use_tqdm=False, lora_request=lora)
         except BaseException:
             # What is still queued would be answered, or would hang, with the next call.
             core = self._llm.llm_engine
             core.abort_request(list(core.output_processor.request_states), internal=True)
             raise
-        keeps_text = any(key in sampling.extra for key in _OWN_TEXT)
-        for index, output in zip(requests, outputs, strict=True):
-            answer = output.outputs[0]
-            finish = "length" if answer.finish_reason == "length" else "stop"
-            yield index, engine.Answer(list(answer.token_ids), finish, answer.text if keeps_text else None)
+        return outputs
 
     def _lora_request(self, sampling: Sampling) -> Any:
         if "lora" not in sampling.extra:
