@@ -67,7 +67,7 @@ impl GenerationConfig {
     /// Takes `extra["conversation"]` out, which stands in for the input of a single call. OpenAI has a parameter of that
     /// name, which is never a list.
     pub fn take_conversation(&mut self) -> Result<Option<Prompt>> {
-        if self.extra.contains_key("conversations") {
+        if self.extra.get("conversations").is_some_and(|list| !list.is_null()) {
             return Err(Error::configuration(
                 "config.extra[\"conversations\"] is one conversation for each input of a batch; a single call takes \"conversation\"",
             ));
@@ -198,7 +198,7 @@ pub fn system_beside<'s>(system: Option<&'s str>, turns: &[Value]) -> Result<Opt
     let is_system = |turn: &&Value| matches!(turn["role"].as_str(), Some("system" | "developer"));
     match turns.iter().find(is_system) {
         None => Ok(Some(system)),
-        Some(turn) if turn["content"] == system => Ok(None),
+        Some(turn) if content_text(&turn["content"]) == system => Ok(None),
         Some(_) => Err(Error::configuration(
             "the conversation has a system turn, and the system prompt given beside it is another text; give one of them",
         )),

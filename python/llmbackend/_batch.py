@@ -212,7 +212,8 @@ class Batch:
         index, first = next(iter(errors.items()))
         message = (
             f"batch {self.id}: {len(errors)} of {len(values)} items have no value; the first is {index}: "
-            f"{str(first).rstrip('.')}. `.results` holds the others and `.errors` says why; results(return_exceptions=True) does not raise"
+            f"{str(first).rstrip('.')}. `.results` holds the others and `.errors` says why; "
+            "results(return_exceptions=True) does not raise"
         )
         raise BatchItemsError(message, batch_id=self.id, results=values, errors=errors)
 
@@ -315,8 +316,7 @@ class _Done:
         self._results = results
 
     def look(self) -> tuple[str, str, tuple[int, int, int]]:
-        count = len(self._results)
-        return "completed", "completed", (count, count, 0)
+        return "completed", "completed", (len(self._results), self._results.rows, self._results.failed)
 
     def wait(self, poll_interval: float, timeout: float | None, on_look: Callable[..., object]) -> None:
         on_look(*self.look())

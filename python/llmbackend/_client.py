@@ -170,6 +170,8 @@ class Client:
         if not isinstance(batch_id, str):
             raise ConfigurationError(f"batch_id is a {type(batch_id).__name__}; give the str that batch.id was")
         shape = structured_output(schema)
+        if not isinstance(self._core, _CoreClient):
+            self._core.refuse_schema(shape)
         immediate = completed_batch(batch_id)
         if immediate is not None:
             return immediate if shape is None else immediate._read_as(shape)

@@ -160,7 +160,7 @@ def _integer(name: str, value: int | None, least: int) -> int | None:
         raise ConfigurationError(f"config.{name} is {value!r}; give an int")
     number = value.__index__()
     if not least <= number < 2**63:
-        rule = f"{least} or more" if least > 0 else "a 64-bit int"
+        rule = f"{least} or more" if number < least and least > 0 else "a 64-bit int"
         raise ConfigurationError(f"config.{name} is {value!r}; it must be {rule}")
     return number
 

@@ -122,6 +122,11 @@ class Results:
     """
     def __len__(self, /) -> int: ...
     def custom_id(self, /, index: SupportsIndex) -> str: ...
+    @property
+    def failed(self, /) -> int:
+        """
+        How many of those that were recorded here have no answer.
+        """
     def read(self, /, start: SupportsIndex, count: SupportsIndex) -> list:
         """
         The outcomes of up to `count` inputs from `start` on, fewer if their texts are long: tuples of status, text, error,

@@ -115,6 +115,8 @@ pub struct Results {
     rowless: Status,
     /// Why no more is recorded.
     stopped: Option<Error>,
+    /// Recorded outcomes without an answer.
+    failed: u64,
 }
 
 /// Whose rows the file holds.
@@ -151,6 +153,7 @@ impl Results {
             order_is_guessed: order.is_guessed,
             rowless: Status::Missing,
             stopped: None,
+            failed: 0,
         };
         for row in found {
             let Some(index) = row.id.index(&results.ids) else {
@@ -181,6 +184,7 @@ impl Results {
             order_is_guessed: false,
             rowless: Status::Missing,
             stopped: None,
+            failed: 0,
         }
     }
 
@@ -201,6 +205,7 @@ impl Results {
             let offset = file.stream_position()?;
             file.write_all(&line).map(|()| offset)
         };
+        self.failed += u64::from(outcome.result.is_err());
         self.offsets[index as usize] = save(&mut self.rows).map_err(|error| Error::disk("Saving a result", &error))?;
         Ok(())
     }
@@ -247,6 +252,11 @@ impl Results {
     /// The inputs that have a row.
     pub fn rows(&self) -> u64 {
         self.offsets.iter().filter(|offset| **offset != NO_ROW).count() as u64
+    }
+
+    /// The recorded outcomes that are no answer.
+    pub fn failed(&self) -> u64 {
+        self.failed
     }
 
     pub fn is_empty(&self) -> bool {

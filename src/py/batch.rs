@@ -192,6 +192,12 @@ impl Results {
         self.core.rows()
     }
 
+    /// How many of those that were recorded here have no answer.
+    #[getter]
+    fn failed(&self) -> u64 {
+        self.core.failed()
+    }
+
     fn custom_id(&self, index: u64) -> String {
         self.core.custom_id(index)
     }

@@ -28,6 +28,7 @@ pub fn local_prompt<'py>(
     let given = prompt(input)?;
     let asked = config.take_conversation().map_err(to_py)?.unwrap_or(given);
     let common = config.common(None).map_err(to_py)?;
+    common.refuse_conversation().map_err(to_py)?;
     let asked = with_system(asked, common.system.as_deref()).map_err(to_py)?;
     Ok((PyBytes::new(py, &json_of(&asked)?), common.stop))
 }
@@ -67,6 +68,7 @@ impl LocalBatch {
         let mut config = GenerationConfig { extra: to_map(extra, "config.extra")?, ..Default::default() };
         let inputs = Inputs::new(inputs, config.take_conversations().map_err(to_py)?)?;
         let common = config.common(system).map_err(to_py)?;
+        common.refuse_conversation().map_err(to_py)?;
         let ids = ids.as_deref().map(|ids| custom_ids(ids, None)).transpose()?;
         let place_system = |prompt, index| {
             with_system(prompt, common.system.as_deref()).map_err(|error| error.about(&format!("inputs[{index}]:")))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._core import LocalBatch, Reply, Usage, local_prompt
 from ..errors import ConfigurationError, EngineError, LLMBackendError, add_note
 from . import ENGINES
-from .conversation import Template, encode, read
+from .conversation import Template, encode, read, require_template
 from .engine import Request, take_options
 from .sampling import common
 
@@ -49,7 +49,7 @@ class LocalClient:
 
     def generate(self, input: object, config: GenerationConfig, schema: object) -> Reply:
         """See `Client.generate`."""
-        self._refuse_schema(schema)
+        self.refuse_schema(schema)
         sampling = self._read(config, None)
         line, stop = local_prompt(input, common(config.extra))
         sampling = sampling._replace(stop=(*sampling.stop, *stop))
@@ -73,7 +73,7 @@ class LocalClient:
         immediate: ImmediateBatch,
     ) -> Results:
         """Answers all inputs; see `Client.submit_batch`."""
-        self._refuse_schema(schema)
+        self.refuse_schema(schema)
         if options.native:
             raise ConfigurationError(
                 f'batch_options["native"] is True, and {self._provider} runs here: it has no jobs; leave it out'
@@ -82,7 +82,7 @@ class LocalClient:
         batch = LocalBatch(inputs, common(config.extra), options.system, options.custom_ids, immediate.id)
         sampling = sampling._replace(stop=(*sampling.stop, *batch.stop))
         try:
-            self._answer_all(batch, sampling)
+            self._answer_all(batch, sampling, bool(self._wraps_text or _has_system(config, options.system)))
         except BaseException as error:
             results = batch.results()
             if results.rows:
@@ -90,10 +90,12 @@ class LocalClient:
             raise
         return batch.results()
 
-    def _answer_all(self, batch: LocalBatch, sampling: Sampling) -> None:
+    def _answer_all(self, batch: LocalBatch, sampling: Sampling, needs_template: bool) -> None:
         first = 0
         while lines := batch.next(self._engine.chunk):
-            with self._loaded(sampling):
+            with self._loaded(sampling) as engine:
+                if needs_template:
+                    require_template(engine.tokenizer)
                 self._answer(dict(enumerate(map(json.loads, lines), first)), sampling, batch)
             first += len(lines)
 
@@ -114,7 +116,8 @@ class LocalClient:
                 self._is_loaded = False
                 self._engine.close()
 
-    def _refuse_schema(self, schema: object) -> None:
+    def refuse_schema(self, schema: object) -> None:
+        """See `Client.get_response`; a ConfigurationError is a ValueError."""
         if schema is not None:
             raise ConfigurationError(
                 f"{self._provider} runs here, and local engines take no schema; structured outputs need openai, "
@@ -122,8 +125,7 @@ class LocalClient:
             )
 
     def _read(self, config: GenerationConfig, batch_system: str | None) -> Sampling:
-        has_system = batch_system or config.extra.get("system") or config.extra.get("system_instruction")
-        if has_system and self._wraps_text is False:
+        if self._wraps_text is False and _has_system(config, batch_system):
             raise ConfigurationError(
                 "a system text needs the model's chat template, and apply_chat_template is False; put the text into "
                 "the prompt, or leave the option out"
@@ -151,9 +153,9 @@ class LocalClient:
         except BaseException as error:
             with suppress(Exception):  # what broke the one may break the other
                 self._engine.close()
-            if isinstance(error, Exception):
-                raise self._failure(error) from error
-            raise
+            if isinstance(error, LLMBackendError) or not isinstance(error, Exception):
+                raise
+            raise self._failure(error) from error
         self._is_loaded = True
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> Request:
@@ -203,6 +205,10 @@ class LocalClient:
             return error
         where = f"{self._provider} failed on model '{self._model}'{_own(sampling) if sampling else ''}"
         return EngineError(f"{where}: {type(error).__name__}: {error}")
+
+
+def _has_system(config: GenerationConfig, batch_system: str | None) -> bool:
+    return bool(batch_system or config.extra.get("system") or config.extra.get("system_instruction"))
 
 
 def _own(sampling: Sampling) -> str:

@@ -46,6 +46,12 @@ def encode(tokenizer: Any, prompt: Prompt, template: Template) -> list[int]:
     return tokens
 
 
+def require_template(tokenizer: Any) -> None:
+    """Refuses a tokenizer without a chat template."""
+    if not getattr(tokenizer, "chat_template", None):
+        _rendered(tokenizer, [{"role": "user", "content": "-"}], Template(True, True))
+
+
 def _rendered(tokenizer: Any, turns: list[dict[str, Any]], template: Template) -> str:
     # An assistant's turn at the end is the beginning of the answer.
     is_begun = turns[-1]["role"] == "assistant"
@@ -101,6 +107,12 @@ def read(tokenizer: Any, prompt: list[int], answer: Answer, stop: Iterable[str])
     counts = range(len(answer.tokens) + 1)
     count = bisect_left(counts, True, key=lambda count: any(one in decoded(count) for one in stop))
     return Text(text[: min(found)], "stop", count)
+
+
+def is_stopped(tokenizer: Any, tokens: list[int], stop: Iterable[str]) -> bool:
+    """Whether the last of `tokens` has completed a stop string."""
+    # A token has at least one byte, so that only so many can hold it.
+    return any(one in decode(tokenizer, [], tokens[-len(one.encode()) - 4 :]) for one in stop)
 
 
 def decode(tokenizer: Any, prompt: list[int], tokens: list[int]) -> str:

@@ -80,8 +80,14 @@ def require(provider: str, *packages: str) -> None:
     for package in packages:
         try:
             is_there = importlib.util.find_spec(package) is not None
-        except (ImportError, ValueError):
+        except ValueError:  # it was put into sys.modules by hand
+            is_there = sys.modules.get(package) is not None
+        except ModuleNotFoundError as error:
             is_there = False
+            if error.name is None or not f"{package}.".startswith(f"{error.name}."):
+                raise _broken(provider, package, error) from error
+        except Exception as error:
+            raise _broken(provider, package, error) from error
         if not is_there:
             raise _missing(provider, package)
 
@@ -91,17 +97,25 @@ def import_engine(provider: str, package: str) -> Any:
     try:
         return importlib.import_module(package)
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        message = f"{provider}: the package {package} is installed but cannot be imported ({what})"
-        raise EngineError(message) from error
+        raise _broken(provider, package, error) from error
+
+
+def _broken(provider: str, package: str, error: Exception) -> EngineError:
+    what = f"{type(error).__name__}: {error}"
+    hint = f". Its backend is missing: {_hint(provider)}" if "libmlx" in what else ""
+    return EngineError(f"{provider}: the package {package} is installed but cannot be imported ({what}){hint}")
 
 
 def _missing(provider: str, package: str) -> MissingDependencyError:
+    message = f"provider '{provider}' needs the package {package}, which is not installed: {_hint(provider)}"
+    return MissingDependencyError(message, name=package)
+
+
+def _hint(provider: str) -> str:
     hint = f"pip install 'llmbackend[{provider}]'"
     if provider == "mlx":
         hint += " (on Linux that brings 'mlx-lm[cpu]'; with an NVIDIA GPU, pip install 'mlx-lm[cuda13]')"
-    message = f"provider '{provider}' needs the package {package}, which is not installed: {hint}"
-    return MissingDependencyError(message, name=package)
+    return hint
 
 
 def take_options(provider: str, options: Mapping[str, Any], known: Mapping[str, type]) -> dict[str, Any]:
@@ -134,21 +148,16 @@ def collect() -> None:
 
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Whatever happens inside to the global random states of Python and of the libraries loaded so far is undone."""
-    states = random.getstate()
-    undo = []
+    """What a load does to the global random states of Python, numpy and torch is undone."""
+    undo = [partial(random.setstate, random.getstate())]
     if numpy := sys.modules.get("numpy"):
         undo.append(partial(numpy.random.set_state, numpy.random.get_state()))
     if torch := sys.modules.get("torch"):
         undo.append(partial(torch.set_rng_state, torch.get_rng_state()))
         if torch.cuda.is_initialized():
             undo.append(partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
-    if mlx := sys.modules.get("mlx.core"):
-        high, low = mlx.random.state[0].tolist()  # which is how a seed is kept
-        undo.append(partial(mlx.random.seed, high << 32 | low))
     try:
         yield
     finally:
-        random.setstate(states)
         for restore in undo:
             restore()

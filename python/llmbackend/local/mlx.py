@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import os
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core import unknown_name
 from ..errors import ConfigurationError
 from . import engine
-from .conversation import decode
+from .conversation import is_stopped
 from .sampling import check_count, merged, refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from .._config import GenerationConfig
     from .sampling import Sampling
@@ -81,7 +83,7 @@ class Engine:
     def load(self) -> None:
         library = engine.import_engine("mlx", "mlx_lm")
         path = engine.model_path("mlx", self._model_id)
-        with engine.random_state_kept():
+        with engine.random_state_kept(), _random_state_kept():
             self._model, self.tokenizer = library.load(path, **self._load_kwargs)[:2]
         self.context = getattr(self._model.args, "max_position_embeddings", None)
 
@@ -98,8 +100,9 @@ class Engine:
         self._processors(sampling)
         # Found out inside a compiled sampler it would break the engine's random state for good.
         vocabulary = self.tokenizer.vocab_size
-        if (sampling.extra.get("top_k") or 0) >= vocabulary:
-            raise ConfigurationError(f"top_k is {sampling.extra['top_k']}; the model has {vocabulary} tokens")
+        for name in ("top_k", "min_tokens_to_keep"):
+            if (sampling.extra.get(name) or 0) >= vocabulary:
+                raise ConfigurationError(f"{name} is {sampling.extra[name]}; the model has {vocabulary} tokens")
 
     def generate(
         self, requests: Mapping[int, engine.Request], sampling: Sampling
@@ -128,17 +131,16 @@ class Engine:
                         continue  # on its way when the row was removed
                     tokens[uid].append(response.token)
                     finish = response.finish_reason
-                    if finish is None and self._is_stopped(tokens[uid], sampling.stop):
+                    if finish is None and is_stopped(self.tokenizer, tokens[uid], sampling.stop):
                         generator.remove([uid])
                         finish = "stop"
                     if finish is not None:
                         yield row_of[uid][0], engine.Answer(tokens.pop(uid), finish)
+        except Exception:
+            _mend_random_state()
+            raise
         finally:
             generator.close()
-
-    def _is_stopped(self, tokens: list[int], stop: tuple[str, ...]) -> bool:
-        # A token has at least one byte, so that only so many can hold the stop string that the last one completed.
-        return any(one in decode(self.tokenizer, [], tokens[-len(one.encode()) - 4 :]) for one in stop)
 
     def _processors(self, sampling: Sampling) -> list[Any]:
         from mlx_lm.sample_utils import make_logits_processors
@@ -192,6 +194,28 @@ class Engine:
             return mx.random.categorical(logprobs, key=new_key())
 
         return sample
+
+
+def _mend_random_state() -> None:
+    """An exception inside a compiled function leaves the global random state, and all that needs it, broken."""
+    import mlx.core as mx
+
+    try:
+        mx.eval(mx.random.state)
+    except Exception:
+        mx.random.seed(int.from_bytes(os.urandom(7), "little"))
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    import mlx.core as mx
+
+    _mend_random_state()
+    high, low = mx.random.state[0].tolist()  # which is how a seed is kept
+    try:
+        yield
+    finally:
+        mx.random.seed(high << 32 | low)
 
 
 def _xtc(logprobs: Any, probability: float, threshold: float, keeps: list[int], key: Any) -> Any:

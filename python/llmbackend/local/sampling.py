@@ -93,7 +93,8 @@ def resolved(config: GenerationConfig, extra: dict[str, Any]) -> Sampling:
     if temperature is None:
         temperature = 0.0 if config.top_p is None else 1.0
     return Sampling(
-        temperature=float(temperature),
+        # So small a one divides by nothing; it means the likeliest token.
+        temperature=0.0 if temperature < 1e-5 else float(temperature),
         # The nucleus is never empty: 0 means its first token, which is the greedy one.
         top_p=1.0 if config.top_p is None else max(float(config.top_p), 1e-9),
         max_tokens=MAX_TOKENS if config.max_tokens is None else config.max_tokens,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from . import engine
+from .conversation import is_stopped
 from .sampling import check_count, refuse_unknown, resolved, whole
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _PIPELINE = (
     *("config", "feature_extractor", "image_processor", "processor", "framework", "revision", "use_fast", "token"),
     *("device", "device_map", "dtype", "trust_remote_code", "pipeline_class"),
 )
+# Parameters of a pipeline's call that ask for what is done anyway, each with those values.
+_NO_CHANGE = {"return_full_text": (False,), "clean_up_tokenization_spaces": (False,), "num_workers": range(1000)}
 # Arguments of `generate` that are no fields of its config.
 _ARGUMENTS = {"logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model", "synced_gpus"}
 _BATCH_SIZE = 32
@@ -75,6 +78,13 @@ class Engine:
 
     def read(self, config: GenerationConfig) -> Sampling:
         config, extra = whole(config, _NAMES, self._defaults)
+        for name, value in _NO_CHANGE.items():
+            if extra.get(name) in value:
+                del extra[name]
+        if "max_length" in extra:
+            raise errors.ConfigurationError(
+                'config.extra["max_length"] counts the prompt, too; config.max_tokens says how long an answer may be'
+            )
         do_sample = extra.pop("do_sample", None)
         if do_sample and config.temperature is None:
             config.temperature = 1.0
@@ -108,9 +118,10 @@ class Engine:
         self._fields = {name for name in library.GenerationConfig().to_dict() if name[0] != "_"} | {"stop_strings"}
         # The model's own advice on penalties and sampling would be followed by this engine alone.
         advice = self._model.generation_config.to_dict()
-        kept = {
-            key: value for key, value in advice.items() if key.endswith("_token_id") or key == "cache_implementation"
-        }
+        kept = {name: advice[name] for name in advice if name.endswith("_token_id") or name == "cache_implementation"}
+        # A chat model's own end is often known to its tokenizer alone.
+        ends = _ids(kept.get("eos_token_id")) | _ids(self.tokenizer.eos_token_id)
+        kept["eos_token_id"] = sorted(ends) or None
         self._model.generation_config = library.GenerationConfig(**kept)
         self.context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
 
@@ -150,38 +161,56 @@ class Engine:
             processors = list(arguments.get("logits_processor") or ())
             processors.append(self._sampler(sampling, len(prompts)))
             arguments["logits_processor"] = self._library.LogitsProcessorList(processors)
+        if sampling.stop:
+            criteria = [*(arguments.get("stopping_criteria") or ()), self._stopper(sampling.stop, width)]
+            arguments["stopping_criteria"] = self._library.StoppingCriteriaList(criteria)
         with torch.inference_mode():
             output = self._model.generate(
                 input_ids=ids.to(self._model.device),
                 attention_mask=mask.to(self._model.device),
                 generation_config=self._generation_config(sampling, max_tokens),
-                tokenizer=self.tokenizer,
                 **arguments,
             )
         ends = self._ends(sampling)
         for row in output[:, width:].tolist():
             end = next((i for i, token in enumerate(row) if token in ends), None)
-            yield engine.Answer(row, "length") if end is None else engine.Answer(row[: end + 1], "stop")
+            if end is not None:
+                yield engine.Answer(row[: end + 1], "stop")
+                continue
+            while row[-1] == pad:  # it was stopped in the midst
+                row.pop()
+            yield engine.Answer(row, "length" if len(row) >= max_tokens else "stop")
 
     def _generation_config(self, sampling: Sampling, max_tokens: int) -> Any:
         own = {key: sampling.extra[key] for key in sampling.extra if key in self._fields and key not in _WARPERS}
         # Sampling is ours (see _sampler): to the library every call is greedy, and the model's defaults for sampling,
         # which it would complain of, are not asked for.
         config = self._library.GenerationConfig(max_new_tokens=max_tokens, do_sample=False, pad_token_id=self._pad())
-        config.update(temperature=1.0, top_p=1.0, top_k=50, stop_strings=list(sampling.stop) or None)
+        config.update(temperature=1.0, top_p=1.0, top_k=50, stop_strings=None)
         config.update(**own)
         return config
 
     def _pad(self) -> int:
+        """What fills up shorter rows: not a token that ends a text, if there is another, as penalties see the padding."""
         tokenizer = self.tokenizer
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return 0 if pad is None else int(pad)
+        pads = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id, 0)
+        known = [pad for pad in pads if pad is not None]
+        return next((pad for pad in known if pad not in _ids(self._model.generation_config.eos_token_id)), known[0])
 
     def _ends(self, sampling: Sampling) -> set[int]:
-        ends = sampling.extra.get("eos_token_id", self._model.generation_config.eos_token_id)
-        if ends is None:
-            return set()
-        return {ends} if isinstance(ends, int) else set(ends)
+        return _ids(sampling.extra.get("eos_token_id", self._model.generation_config.eos_token_id))
+
+    def _stopper(self, stop: tuple[str, ...], width: int) -> Any:
+        """The library's own looks for the tokens of a stop string, and takes a special token's name for one."""
+        import torch
+
+        most = max(len(one.encode()) for one in stop) + 4
+
+        def stopped(ids: Any, _scores: Any, **_: Any) -> Any:
+            rows = ids[:, max(width, ids.shape[1] - most) :].tolist()
+            return torch.tensor([is_stopped(self.tokenizer, row, stop) for row in rows], device=ids.device)
+
+        return stopped
 
     def _warpers(self, sampling: Sampling) -> list[Any]:
         library = self._library
@@ -219,6 +248,12 @@ class Engine:
 
         kind = type("Sampler", (self._library.LogitsProcessor,), {"__call__": lambda _, *given: draw(*given)})
         return kind()
+
+
+def _ids(tokens: int | list[int] | None) -> set[int]:
+    if tokens is None:
+        return set()
+    return {tokens} if isinstance(tokens, int) else set(tokens)
 
 
 def _tokenizer(given: Any) -> Any:

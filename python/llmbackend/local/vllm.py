@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import weakref
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,8 @@ class Engine:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"lora_path is '{path}', whose adapter_config.json names no rank 'r'") from error
+        if rank < 1:
+            raise ConfigurationError(f"lora_path is '{path}', whose adapter_config.json has the rank {rank}")
         if not any(folder.glob("adapter_model.*")):
             raise ConfigurationError(f"lora_path is '{path}', and no adapter_model.safetensors is there")
         return name or folder.name, str(folder), rank
@@ -124,6 +127,10 @@ class Engine:
             raise ConfigurationError(f'config.extra["n"] is {own["n"]!r}; a prompt has one answer, so give it n times')
         known = inspect.signature(self._library.SamplingParams).parameters
         refuse_unknown("vllm", own, [name for name in known if not name.startswith("_")])
+        if isinstance(own.get("structured_outputs"), dict):
+            from vllm.sampling_params import StructuredOutputsParams
+
+            own["structured_outputs"] = StructuredOutputsParams(**own["structured_outputs"])
         return self._library.SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -169,9 +176,7 @@ class Engine:
         params = [self._params(sampling, request.max_tokens) for request in requests]
         lora = self._lora_request(sampling)
         try:
-            with engine.random_state_kept():
-                if sampling.seed is None and not sampling.is_greedy:
-                    engine.import_engine("vllm", "torch").seed()  # it draws from the global state
+            with nullcontext() if sampling.is_greedy else _own_torch_state(sampling):
                 outputs: list[Any] = self._llm.generate(prompts, params, use_tqdm=False, lora_request=lora)
         except BaseException:
             # What is still queued would be answered, or would hang, with the next call.
@@ -187,6 +192,15 @@ class Engine:
 
         name, path, _rank = sampling.extra["lora"]
         return LoRARequest(name, self._lora_ids.setdefault(path, len(self._lora_ids) + 1), path)
+
+
+@contextmanager
+def _own_torch_state(sampling: Sampling) -> Iterator[None]:
+    """The engine draws from torch's global state, which is the caller's: it gets one of its own."""
+    torch = engine.import_engine("vllm", "torch")
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        torch.manual_seed(sampling.new_seed())
+        yield
 
 
 def _release(client: Any) -> None:
