@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import sys
 import time
@@ -116,7 +117,7 @@ class Table:
 
 def run_provider(provider: str, options: argparse.Namespace, box: llmbackend.Sandbox | None, table: Table) -> None:
     try:
-        client = open_client(provider, options.make_tiny_models, box)
+        client = open_client(provider, options, box)
     except Skip as reason:
         table.add(provider, "all", "skipped", None, str(reason))
         return
@@ -156,7 +157,7 @@ def run_example(
     return result != "failed"
 
 
-def open_client(provider: str, tiny_models: Path | None, box: llmbackend.Sandbox | None) -> llmbackend.Client:
+def open_client(provider: str, options: argparse.Namespace, box: llmbackend.Sandbox | None) -> llmbackend.Client:
     model = os.environ.get(model_variable(provider))
     if provider in REMOTE:
         default, keys = REMOTE[provider]
@@ -169,10 +170,11 @@ def open_client(provider: str, tiny_models: Path | None, box: llmbackend.Sandbox
             raise Skip(f"{error}; or try --sandbox") from error
     try:
         if model:
-            return llmbackend.client(provider, model)
-        if tiny_models is not None:
-            engine_options: dict[str, Any] = {"llm_kwargs": TINY_VLLM} if provider == "vllm" else {}
-            folder = str(tiny_models / "scripted")
+            engine_options: dict[str, Any] = {"llm_kwargs": options.llm_kwargs} if provider == "vllm" else {}
+            return llmbackend.client(provider, model, **engine_options)
+        if options.make_tiny_models is not None:
+            engine_options = {"llm_kwargs": TINY_VLLM} if provider == "vllm" else {}
+            folder = str(options.make_tiny_models / "scripted")
             return llmbackend.client(provider, folder, apply_chat_template=True, **engine_options)
     except llmbackend.MissingDependencyError as error:
         raise Skip(str(error)) from error
@@ -222,6 +224,11 @@ def read_arguments() -> argparse.Namespace:
     add("--batch-timeout", type=seconds, default=600.0, metavar="SECONDS", help=job)
     tiny = "make models of half a megabyte in DIR, and use one for each local provider that has no model yet"
     add("--make-tiny-models", type=Path, metavar="DIR", help=tiny)
+    vllm = (
+        "options of vllm.LLM for your own model. On a CPU it wants nearly all memory, and compiles for half a minute, "
+    )
+    vllm += 'unless told otherwise: {"enforce_eager": true, "kv_cache_memory_bytes": 1000000000}'
+    add("--llm-kwargs", type=json.loads, default={}, metavar="JSON", help=vllm)
     options = parser.parse_args()
     if options.providers is None and options.make_tiny_models is None:
         parser.error("which ones? For instance: --providers all")

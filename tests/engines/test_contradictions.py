@@ -97,7 +97,6 @@ LATE: list[tuple[str, dict[str, Any]]] = [
     ("transformers", {"repetition_penalty": "high"}),
     ("transformers", {"eos_token_id": "three"}),
     ("vllm", {"logit_bias": 3}),
-    ("vllm", {"structured_outputs": {"json": {}}}),
     ("mlx", {"sampler": lambda logprobs: logprobs.nothing}),
     ("mlx", {"logits_processors": [lambda tokens, logits: 1 / 0]}),
 ]

@@ -131,7 +131,7 @@ class Engine:
 
     def check(self, sampling: Sampling) -> None:
         known = self._fields | _ARGUMENTS | {"batch_size"}
-        refuse_unknown("transformers", self._defaults, known | set(_PIPELINE), "pipeline_kwargs")
+        refuse_unknown("transformers", self._defaults, known | {*_PIPELINE, *_NO_CHANGE}, "pipeline_kwargs")
         refuse_unknown("transformers", sampling.extra, known)
         self._generation_config(sampling, 1).validate(strict=True)
         if not sampling.is_greedy:
@@ -191,7 +191,7 @@ class Engine:
         return config
 
     def _pad(self) -> int:
-        """What fills up shorter rows: not a token that ends a text, if there is another, as penalties see the padding."""
+        """What fills up shorter rows: not a token that ends a text, if there is another; penalties see the padding."""
         tokenizer = self.tokenizer
         pads = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id, 0)
         known = [pad for pad in pads if pad is not None]
