@@ -25,6 +25,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=50, env=env)
 
 
+def test_python_dash_m_is_the_command() -> None:
+    command = [sys.executable, "-m", "llmbackend", "--version"]
+    assert subprocess.check_output(command, text=True, timeout=50) == run("--version").stdout
+
+
 def test_demo() -> None:
     done = run("demo")
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-# Virtual seconds a second: the job takes about two real ones, so that there is progress to see.
+# Virtual seconds per real second. A sandbox's job takes about 85 virtual seconds, and a little for each row: here a bit
+# more than two real ones, so that there is progress to see.
 _SPEED = 40.0
 # Answers to show.
 _SHOWN = 8
