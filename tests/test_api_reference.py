@@ -73,7 +73,8 @@ def test_a_class_is_as_it_is_documented(name: str) -> None:
         one.target.id for one in node.body if isinstance(one, ast.AnnAssign) if isinstance(one.target, ast.Name)
     }
     assert methods.keys() - {"__init__"} | attributes == public(name)
-    assert len([one for one in node.body if not isinstance(one, (ast.FunctionDef, ast.AnnAssign))]) == 0
+    others = [ast.unparse(one) for one in node.body if not isinstance(one, (ast.FunctionDef, ast.AnnAssign))]
+    assert others in ([], ["..."])
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
