@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx_lm.sample_utils
+import numpy as np
 import pytest
 import small
 import tiny_models
@@ -139,3 +140,21 @@ def test_what_failed_is_counted(random_client: llmbackend.Client, capsys: pytest
     batch = random_client.submit_batch(["Hello", "", "Hello"], {"max_tokens": 2})
     assert batch.wait(progress=True)._core.look() == ("completed", "completed", (3, 3, 1))
     assert "3/3" in capsys.readouterr().err
+
+
+def test_values_as_numpy_and_json_have_them(provider: str, random_client: llmbackend.Client) -> None:
+    config: dict[str, Any] = {"max_tokens": 8, "temperature": 1.0, "seed": 4, "extra": {"top_k": 3}}
+    expected = random_client.get_response("Hello", config)
+    assert random_client.get_response("Hello", {**config, "extra": {"top_k": np.int64(3)}}) == expected
+    if provider != "transformers":  # which calls it sequence_bias, and takes no dict from JSON
+        only = {"max_tokens": 3, "extra": {"logit_bias": {str(tiny_models.END): 1000.0}}}
+        assert random_client.generate("Hello", only).finish_reason == "stop"
+
+
+def test_paths_of_pathlib(random_model: str, lora: str, clients: small.Clients) -> None:
+    with small.client("transformers", random_model, tokenizer=Path(random_model)) as client:
+        expected = client.get_response("Hello", {"max_tokens": 4})
+    assert clients.of("mlx", random_model).get_response("Hello", {"max_tokens": 4}) == expected
+    adapted = small.client("vllm", random_model, lora_path=Path(lora))
+    with adapted:
+        assert adapted.get_response("Hello", {"max_tokens": 4}) != expected

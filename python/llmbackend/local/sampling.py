@@ -80,11 +80,18 @@ def whole(
         defaults: Entries of `extra` for what the config says nothing of.
     """
     # What is None is not asked for.
-    entries = {key: value for key, value in config.extra.items() if key not in COMMON and value is not None}
+    entries = {key: _plain(value) for key, value in config.extra.items() if key not in COMMON and value is not None}
     given, extra = merged(config, entries, "config.extra", names)
     base, more = merged(GenerationConfig(), defaults or {}, "the client's options", names)
     fields = {field: getattr(base if getattr(given, field) is None else given, field) for field in _FIELDS}
     return GenerationConfig(**fields), {**more, **extra}
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's, and the keys that a dict from JSON has for token ids, as the engines take them."""
+    if isinstance(value, dict):
+        return {int(key) if isinstance(key, str) and key.isdecimal() else key: value[key] for key in value}
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def resolved(config: GenerationConfig, extra: dict[str, Any]) -> Sampling:
