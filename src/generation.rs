@@ -21,7 +21,7 @@ pub struct GenerationConfig {
     /// Tokens; reasoning counts into it.
     pub max_tokens: Option<u64>,
     pub seed: Option<i64>,
-    /// Everything else, by the provider's own names, plus the four that every provider knows (see [`Common`]).
+    /// Everything else, by the provider's own names, plus those that every provider knows (see [`Common`]).
     pub extra: Map<String, Value>,
 }
 

@@ -8,7 +8,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from support import Proxy
+from pydantic import BaseModel
+from support import POLL, Proxy, prompts
 
 import llmbackend
 
@@ -51,6 +52,33 @@ OPENAI = Provider("openai", "gpt-4o-mini", "/v1/responses", "/v1/batches")
 ANTHROPIC = Provider("anthropic", "claude-3-5-sonnet-latest", "/v1/messages", "/v1/messages/batches")
 GEMINI = Provider("gemini", "gemini-1.5-flash", ":generateContent", ":batchGenerateContent")
 ALL = [OPENAI, ANTHROPIC, GEMINI]
+
+# Its raw state where a job has come to its end.
+DONE = {"openai": "completed", "anthropic": "ended", "gemini": "JOB_STATE_SUCCEEDED"}
+
+NATIVE = {"native": True}
+COUNT = 9
+
+
+class Echo(BaseModel):
+    said: str
+    count: int
+
+
+def submitted(client: Any, count: int = COUNT, **options: Any) -> Any:
+    """A job of `count` prompts."""
+    batch_options = NATIVE | options.pop("batch_options", {})
+    return client.submit_batch(prompts(count), batch_options=batch_options, **options)
+
+
+def ended(client: Any, count: int = COUNT, **options: Any) -> Any:
+    """A job of `count` prompts that has come to its end, whichever that is."""
+    batch = submitted(client, count, **options)
+    try:
+        batch.wait(POLL)
+    except llmbackend.BatchFailedError:
+        assert batch.normalized_status() in ("failed", "cancelled")
+    return batch
 
 
 def jobs(provider: Provider, box: Any) -> list[str]:

@@ -9,22 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 from recorder import Recorder, Reply, answer
 from scripts import interrupt_when, start
 from support import Drop, Exchange, Proxy, prompts
 from support import Reply as ProxyReply
-from table import ALL, ANTHROPIC, GEMINI, OPENAI, Provider, jobs
+from table import ALL, ANTHROPIC, GEMINI, OPENAI, Echo, Provider, jobs
 
 import llmbackend
 from llmbackend import Batch, CompletedBatch, Usage
 
 IMMEDIATE = {"native": False}
-
-
-class Echo(BaseModel):
-    said: str
-    count: int
 
 
 @pytest.fixture(params=ALL, ids=lambda it: it.name)

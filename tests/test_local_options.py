@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,12 @@ def test_an_unknown_provider_is_told_all_names() -> None:
         llmbackend.client("antropics-llm", "model")
     with pytest.raises(llmbackend.ConfigurationError, match="transformers"):
         llmbackend.client("transformer", "model")
+
+
+def test_an_option_by_mistake_leaves_no_key_in_a_frame() -> None:
+    with pytest.raises(llmbackend.ConfigurationError) as caught:
+        llmbackend.client("transformers", "model", api_key="sk-very-secret")
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    frames = [frame for frame in told.stack if Path(frame.filename).parts[-2] in ("llmbackend", "local")]
+    assert frames
+    assert not any("sk-very-secret" in str(frame.locals) for frame in frames)

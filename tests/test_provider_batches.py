@@ -6,20 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 from support import POLL, prompts, run_python
-from table import ALL, ANTHROPIC, GEMINI, OPENAI, Provider, jobs
+from table import ALL, ANTHROPIC, COUNT, DONE, GEMINI, NATIVE, OPENAI, Echo, Provider, ended, jobs, submitted
 
 import llmbackend
 from llmbackend import Batch, Usage
-
-NATIVE = {"native": True}
-COUNT = 9
-
-
-class Echo(BaseModel):
-    said: str
-    count: int
 
 
 @pytest.fixture(params=ALL, ids=lambda it: it.name)
@@ -30,23 +21,6 @@ def provider(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def client(provider: Provider, box: Any) -> llmbackend.Client:
     return provider.client(box)
-
-
-def submitted(client: Any, count: int = COUNT, **options: Any) -> Any:
-    batch_options = NATIVE | options.pop("batch_options", {})
-    return client.submit_batch(prompts(count), batch_options=batch_options, **options)
-
-
-def ended(client: Any, count: int = COUNT, **options: Any) -> Any:
-    batch = submitted(client, count, **options)
-    try:
-        batch.wait(POLL)
-    except llmbackend.BatchFailedError:
-        assert batch.normalized_status() in ("failed", "cancelled")
-    return batch
-
-
-DONE = {"openai": "completed", "anthropic": "ended", "gemini": "JOB_STATE_SUCCEEDED"}
 
 
 def test_a_batch(provider: Provider, client: Any, box: Any) -> None:

@@ -7,19 +7,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 from support import POLL, prompts
-from table import ALL, ANTHROPIC, GEMINI, OPENAI, Provider, jobs
+from table import ALL, ANTHROPIC, COUNT, DONE, GEMINI, OPENAI, Echo, Provider, ended, jobs, submitted
 
 import llmbackend
-
-NATIVE = {"native": True}
-COUNT = 9
-
-
-class Echo(BaseModel):
-    said: str
-    count: int
 
 
 @pytest.fixture(params=ALL, ids=lambda it: it.name)
@@ -31,22 +22,6 @@ def provider(request: pytest.FixtureRequest) -> Any:
 def client(provider: Provider, box: Any) -> llmbackend.Client:
     return provider.client(box)
 
-
-def submitted(client: Any, count: int = COUNT, **options: Any) -> Any:
-    batch_options = NATIVE | options.pop("batch_options", {})
-    return client.submit_batch(prompts(count), batch_options=batch_options, **options)
-
-
-def ended(client: Any, count: int = COUNT, **options: Any) -> Any:
-    batch = submitted(client, count, **options)
-    try:
-        batch.wait(POLL)
-    except llmbackend.BatchFailedError:
-        assert batch.normalized_status() in ("failed", "cancelled")
-    return batch
-
-
-DONE = {"openai": "completed", "anthropic": "ended", "gemini": "JOB_STATE_SUCCEEDED"}
 
 # What becomes of the job, and of its nine rows, on each provider; None: nothing of the kind exists there.
 ENDS: dict[str, dict[str, Any]] = {

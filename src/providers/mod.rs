@@ -1,4 +1,4 @@
-//! One pure file for each provider: functions that build requests and read replies. No socket, no clock, no `&mut`.
+//! A folder of pure files for each provider: functions that build requests and read replies. No socket, no clock, no `&mut`.
 
 mod anthropic;
 mod errors;

@@ -1,12 +1,11 @@
-//! Single calls.
+//! A client: single calls, and where batches begin.
 
 use super::batch::{Batch, Results};
 use super::errors::{named, to_py, with_note};
 use super::inputs::{Inputs, custom_ids, prompt};
 use super::json::{to_map, to_number, to_text};
 use super::reply::Reply;
-use super::runtime;
-use super::runtime::Ended;
+use super::runtime::{self, Ended};
 use super::schema::Schema;
 use crate::batch::ids::RowIds;
 use crate::batch::{collect, immediate};

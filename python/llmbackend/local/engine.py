@@ -121,9 +121,10 @@ def _hint(provider: str) -> str:
 def take_options(provider: str, options: Mapping[str, Any], known: Mapping[str, type]) -> dict[str, Any]:
     """The provider options, each of its type in `known`; None where one is not given."""
     taken: dict[str, Any] = dict.fromkeys(known)
-    for name, given in options.items():
+    for name in options:
         if name not in known:
             raise ConfigurationError(unknown_name(f"option of provider '{provider}':", name, list(known)))
+        given = options[name]
         taken[name] = value = os.fspath(given) if isinstance(given, os.PathLike) else given
         if value is not None and not isinstance(value, known[name]):
             wanted, found = known[name].__name__, type(value).__name__
