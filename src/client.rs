@@ -187,6 +187,7 @@ impl Client {
             Error::Configuration(_)
             | Error::Schema { .. }
             | Error::Connection(_)
+            | Error::UnknownCreate(_)
             | Error::Engine(_)
             | Error::Disk(_) => {}
         }

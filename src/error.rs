@@ -23,6 +23,8 @@ pub enum Error {
     Output(Box<OutputError>),
     /// A batch that is not ready, failed, or ran out of time.
     Batch { kind: BatchErrorKind, batch_id: String, message: String },
+    /// It is not known whether a job was created.
+    UnknownCreate(Box<UnknownCreate>),
     /// A local engine failed: which, and what it said.
     Engine(String),
     /// The local disk: what was being done, where, and what the system said.
@@ -90,6 +92,18 @@ pub struct OutputError {
     pub usage: Option<Usage>,
     /// The reply's body, without keys.
     pub response: Option<String>,
+}
+
+/// A create request whose outcome is unknown, and that was not sent again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UnknownCreate {
+    pub message: String,
+    /// When it was sent, since the Unix epoch.
+    pub sent_at: Duration,
+    /// Ids of jobs that may have come of it.
+    pub candidates: Vec<String>,
+    /// What came back instead of a job.
+    pub cause: Error,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +224,7 @@ impl fmt::Display for Error {
             Self::Connection(error) => write!(f, "{}: {}", error.provider, error.message),
             Self::Output(error) => f.write_str(&error.message),
             Self::Batch { batch_id, message, .. } => write!(f, "batch {batch_id}: {message}"),
+            Self::UnknownCreate(error) => f.write_str(&error.message),
         }
     }
 }

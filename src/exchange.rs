@@ -18,6 +18,8 @@ pub struct Endpoint {
     /// Seconds of silence after which a request counts as lost.
     pub timeout: Duration,
     pub max_retries: u32,
+    /// Our own delays are multiplied by it: 1, or less where a test at a server on this machine asks for it.
+    pub time_scale: f64,
 }
 
 #[derive(Clone)]

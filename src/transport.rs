@@ -4,6 +4,7 @@
 use crate::error::{ConnectionError, Error, Result};
 use crate::exchange::{Body, Endpoint, Headers, Method, Request, Response};
 use crate::jsonl::read_at;
+use crate::providers::settings::is_loopback;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use std::fs::File;
@@ -258,15 +259,6 @@ fn read_piece(file: &File, at: u64, end: u64) -> std::io::Result<Bytes> {
 fn has_proxy() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"].into_iter().any(is_set)
-}
-
-fn is_loopback(base_url: &str) -> bool {
-    url::Url::parse(base_url).is_ok_and(|url| match url.host() {
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    })
 }
 
 /// An error and its causes, which is where reqwest keeps the interesting part.

@@ -1,10 +1,11 @@
-//! Creating a job when the answer does not come, on every provider and in every form: looked for, sent again at most when it is
-//! not there, and never made twice.
+//! Creating a job when the answer does not come, on every provider and in every form: searched for, and never sent a second
+//! time.
 #![cfg(feature = "sandbox")]
 
+use llmbackend::batch::creation::LOOKUP_DELAYS;
 use llmbackend::batch::submit::{create, deliver};
 use llmbackend::client::Client;
-use llmbackend::error::{ApiErrorKind, Error};
+use llmbackend::error::{ApiErrorKind, Error, UnknownCreate};
 use llmbackend::exchange::Request;
 use llmbackend::providers::settings::Settings;
 use llmbackend::providers::{Delivery, Job, JobOptions, Rows};
@@ -13,9 +14,10 @@ use llmbackend::transport::Transport;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const LOOKS: &[Duration] = &[Duration::ZERO, Duration::from_millis(5), Duration::from_millis(5)];
+/// Of the minute that a search takes, a test waits 62 ms.
+const TIME_SCALE: &str = "0.001";
 const TOKEN: &str = "5f0c2a9d13e84b7760aa41c9";
 
 /// A way to hand rows over.
@@ -49,7 +51,7 @@ const GEMINI_INLINE: Form = Form {
     create: ":batchGenerateContent",
     list: "/v1beta/batches",
     all: ("v1beta/batches?pageSize=100", "operations"),
-    sign: "its name may end in 5f0c2a9d13e84b7760aa41c9",
+    sign: "with the name 'llmbackend 5f0c2a9d13e84b7760aa41c9'",
 };
 const GEMINI_UPLOAD: Form = Form {
     delivery: Delivery::Upload,
@@ -64,7 +66,7 @@ const ANTHROPIC: Form = Form {
     create: "/v1/messages/batches",
     list: "/v1/messages/batches",
     all: ("v1/messages/batches?limit=100", "data"),
-    sign: "made just now",
+    sign: "of 1 requests that was created then",
 };
 /// Where a job can be found again by what it was made of.
 const FINDABLE: [Form; 3] = [OPENAI, GEMINI_INLINE, GEMINI_UPLOAD];
@@ -90,23 +92,32 @@ impl<'f> Bench<'f> {
         let sandbox = Sandbox::start(Options { faults, ..Options::default() }).unwrap();
         let options =
             json!({"api_key": "k", "base_url": sandbox.url(name).unwrap(), "max_retries": retries, "timeout": 0.5});
-        let settings = Settings::new(options.as_object().unwrap().clone(), |_| None);
+        let environment = |name: &str| (name == "LLMBACKEND_TEST_TIMESCALE").then(|| TIME_SCALE.to_owned());
+        let settings = Settings::new(options.as_object().unwrap().clone(), environment);
         let client = Client::open(name, "m", settings).unwrap();
         Self { form, sandbox, client, transport: Transport::new().unwrap() }
     }
 
-    /// Hands a row over and makes a job of it, with these looks for it.
-    async fn create_with(&self, looks: &'static [Duration]) -> Result<Job, Error> {
-        let mut file = tempfile::tempfile().unwrap();
-        writeln!(file, "{}", self.form.row).unwrap();
-        let rows = Rows { file: Arc::new(file), bytes: self.form.row.len() as u64 + 1 };
-        let input = deliver(&self.client, &self.transport, self.form.delivery, rows).await.unwrap();
-        let options = JobOptions { token: TOKEN.into(), ..JobOptions::default() };
-        create(&self.client, &self.transport, &input, &options, looks).await.map_err(Error::from)
+    /// Hands a row over and makes a job of it.
+    async fn create(&self) -> Result<Job, Error> {
+        self.create_named(TOKEN).await
     }
 
-    async fn create(&self) -> Result<Job, Error> {
-        self.create_with(LOOKS).await
+    async fn create_named(&self, token: &str) -> Result<Job, Error> {
+        let mut file = tempfile::tempfile().unwrap();
+        writeln!(file, "{}", self.form.row).unwrap();
+        let rows = Rows { file: Arc::new(file), bytes: self.form.row.len() as u64 + 1, count: 1 };
+        let input = deliver(&self.client, &self.transport, self.form.delivery, rows).await.unwrap();
+        let options = JobOptions { token: token.into(), ..JobOptions::default() };
+        create(&self.client, &self.transport, &input, &options).await.map_err(Error::from)
+    }
+
+    /// The error of a create whose outcome is unknown.
+    async fn unknown_create(&self) -> UnknownCreate {
+        match self.create().await {
+            Err(Error::UnknownCreate(error)) => *error,
+            other => panic!("{:?}: {other:?}", self.form),
+        }
     }
 
     fn statuses(&self, method: &str, end: &str) -> Vec<u16> {
@@ -135,18 +146,40 @@ impl<'f> Bench<'f> {
     }
 }
 
+/// No answer, or none that makes sense, and no job that the list shows in time.
+const UNKNOWN: [&str; 7] =
+    ["server_error", "kill_connection", "html_body", "empty_body", "stall", "request_timeout", "conflict"];
+
 #[tokio::test]
-async fn a_create_that_fails_is_looked_for_and_sent_once_more() {
-    for form in &FINDABLE {
-        for fault in
-            ["server_error", "overloaded", "kill_connection", "html_body", "empty_body", "stall", "request_timeout"]
-        {
+async fn a_create_without_an_answer_is_searched_for_and_never_sent_again() {
+    for form in &ALL {
+        for fault in UNKNOWN {
             let bench = Bench::new(form, &[&format!("{fault}:1@POST")], 2);
-            let job = bench.create().await.unwrap();
-            let posts = bench.posts();
-            assert_eq!((posts.len(), posts[1]), (2, 200), "{form:?} {fault}: {posts:?}");
-            assert_eq!(bench.looks(), vec![200; LOOKS.len()], "{form:?} {fault}");
-            assert_eq!(bench.jobs().await, [job.id], "{form:?} {fault}");
+            let error = bench.unknown_create().await;
+            assert_eq!(bench.posts().len(), 1, "{form:?} {fault}");
+            assert_eq!(bench.looks(), vec![200; LOOKUP_DELAYS.len()], "{form:?} {fault}");
+            assert!(error.candidates.is_empty(), "{form:?} {fault}: {error:?}");
+            assert!(bench.jobs().await.is_empty(), "{form:?} {fault}");
+        }
+    }
+}
+
+/// The list lags for longer than the search lasts: a second request would be a second job.
+#[tokio::test]
+async fn a_job_that_the_list_does_not_show_in_time_stays_the_only_one() {
+    for form in &ALL {
+        for fault in ["lost_reply", "cut_body", "stall_body"] {
+            let bench = Bench::new(form, &[&format!("{fault}:1@POST"), "late_list:6"], 2);
+            let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let error = bench.unknown_create().await;
+            let message = &error.message;
+            assert!(message.contains("not known whether the job was created"), "{message}");
+            assert!(message.contains("does not show it") && message.contains("not sent again"), "{message}");
+            assert!(message.contains(form.sign), "{message}");
+            assert!(message.contains("get_batch") && message.contains("submit these prompts again"), "{message}");
+            assert!((started..started + Duration::from_secs(5)).contains(&error.sent_at), "{:?}", error.sent_at);
+            assert_eq!((bench.posts().len(), bench.looks().len()), (1, LOOKUP_DELAYS.len()), "{form:?} {fault}");
+            assert_eq!(bench.jobs().await.len(), 1, "{form:?} {fault}");
         }
     }
 }
@@ -166,81 +199,53 @@ async fn a_job_behind_a_lost_reply_is_adopted() {
 
 /// Jobs of other people's, made at the same time of the same rows, are not taken for ours.
 #[tokio::test]
-async fn a_stranger_is_not_adopted() {
+async fn a_job_of_somebody_else_is_not_adopted() {
     for form in &FINDABLE {
         let bench = Bench::new(form, &[], 2);
-        let mut file = tempfile::tempfile().unwrap();
-        writeln!(file, "{}", form.row).unwrap();
-        let rows = Rows { file: Arc::new(file), bytes: form.row.len() as u64 + 1 };
-        let input = deliver(&bench.client, &bench.transport, form.delivery, rows).await.unwrap();
-        let options = JobOptions { token: "another".into(), ..JobOptions::default() };
-        let stranger = create(&bench.client, &bench.transport, &input, &options, LOOKS).await.unwrap();
+        let other = bench.create_named("another").await.unwrap();
         bench.sandbox.add_fault(Fault::parse(&format!("server_error:1@POST {}", form.create)).unwrap());
-        let job = bench.create().await.unwrap();
-        assert_ne!(job.id, stranger.id);
-        assert_eq!((bench.posts(), bench.jobs().await.len()), (vec![200, 500, 200], 2), "{form:?}");
+        let error = bench.unknown_create().await;
+        assert!(error.candidates.is_empty(), "{form:?}: {error:?}");
+        assert_eq!((bench.posts(), bench.jobs().await), (vec![200, 500], vec![other.id]), "{form:?}");
     }
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_be_read_is_no_proof() {
-    for form in &FINDABLE {
+async fn a_list_that_cannot_be_read_is_named() {
+    for form in &ALL {
         for fault in ["auth@GET", "server_error@GET", "html_body@GET"] {
             let bench = Bench::new(form, &["lost_reply:1@POST", fault], 0);
-            let error = bench.create().await.unwrap_err();
-            let message = error.to_string();
-            assert!(matches!(error, Error::Connection(_)), "{message}");
-            assert!(message.contains("not known whether the job was created") && message.contains(form.sign));
+            let error = bench.unknown_create().await;
+            assert!(matches!(error.cause, Error::Connection(_)), "{error:?}");
+            assert!(error.message.contains("The list of jobs could not be read"), "{}", error.message);
+            assert!(error.message.contains(form.sign), "{}", error.message);
             assert_eq!(bench.posts(), [0], "{form:?} {fault}");
-            assert_eq!(bench.looks().len(), LOOKS.len(), "{form:?} {fault}");
+            assert_eq!(bench.looks().len(), LOOKUP_DELAYS.len(), "{form:?} {fault}");
             assert_eq!(bench.jobs().await.len(), 1, "{form:?} {fault}");
         }
     }
 }
 
-/// A list that could be read early and not at the end shows nothing: the job may have appeared in between.
 #[tokio::test]
-async fn the_last_look_decides() {
-    const TWO: &[Duration] = &[Duration::ZERO, Duration::from_millis(5)];
-    for form in &FINDABLE {
-        let bench = Bench::new(form, &["lost_reply:1@POST", "late_list:2"], 0);
-        let error = bench.create_with(TWO).await.unwrap_err();
-        // Without retries there is no second request, however often the list was read.
-        assert!(error.to_string().contains("was not sent again"), "{error}");
-        assert_eq!(bench.posts(), [0], "{form:?}");
-        assert_eq!(bench.jobs().await.len(), 1, "{form:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_server_that_never_creates_is_given_up() {
-    for form in &FINDABLE {
+async fn the_cause_of_an_unknown_create_is_kept() {
+    for form in &ALL {
         let bench = Bench::new(form, &["server_error@POST"], 2);
-        let error = bench.create().await.unwrap_err();
-        assert_eq!(error.api_kind(), Some(ApiErrorKind::Server));
-        assert!(error.to_string().contains("not known whether the job was created"), "{error}");
-        assert!(error.to_string().contains(form.sign), "{error}");
-        assert_eq!(bench.posts(), [500; 3], "{form:?}");
-        assert_eq!(bench.looks().len(), 3 * LOOKS.len(), "{form:?}");
-        assert!(bench.jobs().await.is_empty(), "{form:?}");
+        let error = bench.unknown_create().await;
+        assert_eq!(error.cause.api_kind(), Some(ApiErrorKind::Server));
+        assert!(error.message.contains(error.cause.to_string().trim_end_matches('.')), "{}", error.message);
+        assert_eq!(bench.posts(), [500], "{form:?}");
     }
 }
 
-/// Anthropic's list says nothing of what a job was made of: neither a look nor a second request can be right.
+/// Anthropic's list says nothing of what a job was made of but how many requests: the error names the jobs that may be it.
 #[tokio::test]
-async fn where_a_job_cannot_be_told_the_error_says_so() {
-    let answered = ["lost_reply", "cut_body", "stall_body"];
-    for fault in ["server_error", "kill_connection", "html_body", "empty_body", "stall", "request_timeout"]
-        .iter()
-        .chain(&answered)
-    {
-        let bench = Bench::new(&ANTHROPIC, &[&format!("{fault}:1@POST")], 2);
-        let message = bench.create().await.unwrap_err().to_string();
-        assert!(message.contains("not known whether the job was created"), "{fault}: {message}");
-        assert!(message.contains(ANTHROPIC.sign) && message.contains("before you submit these prompts again"));
-        assert_eq!((bench.posts().len(), bench.looks().len()), (1, 0), "{fault}");
-        assert_eq!(bench.jobs().await.len(), usize::from(answered.contains(fault)), "{fault}");
-    }
+async fn jobs_that_may_be_it_are_candidates() {
+    let bench = Bench::new(&ANTHROPIC, &["lost_reply:1@POST", "late_list:2"], 2);
+    let error = bench.unknown_create().await;
+    assert_eq!((bench.posts(), bench.looks()), (vec![0], vec![200; LOOKUP_DELAYS.len()]));
+    assert_eq!(bench.jobs().await, error.candidates);
+    let [id] = error.candidates.as_slice() else { panic!("{error:?}") };
+    assert!(error.message.contains(&format!("It may be one of these: {id}.")), "{}", error.message);
     // Too busy to have begun.
     let bench = Bench::new(&ANTHROPIC, &["overloaded:1@POST"], 2);
     let job = bench.create().await.unwrap();

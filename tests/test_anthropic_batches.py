@@ -136,12 +136,19 @@ def test_a_busy_server_is_asked_again(recorder: Recorder, status: int) -> None:
     assert first.body == second.body
 
 
+def creates(recorder: Recorder) -> int:
+    """How many requests for a job were sent."""
+    return [(request.method, request.path) for request in recorder.requests].count(("POST", "/v1/messages/batches"))
+
+
+@pytest.mark.usefixtures("short_search")
 def test_a_general_hint_is_no_licence_to_create_again(recorder: Recorder) -> None:
     again = {"x-should-retry": "true", "retry-after-ms": "20"}
     recorder.replies = [Reply(error("api_error"), status=500, headers=again), Reply(JOB)]
-    with pytest.raises(llmbackend.ServerError, match="not known whether the job was created"):
+    with pytest.raises(llmbackend.UnknownCreateError, match="not known whether the job was created") as caught:
         client(recorder).submit_batch(["x"], batch_options=NATIVE)
-    assert len(recorder.requests) == 1
+    assert isinstance(caught.value.__cause__, llmbackend.ServerError)
+    assert creates(recorder) == 1
 
 
 UNCLEAR = [
@@ -157,13 +164,13 @@ UNCLEAR = [
 
 
 @pytest.mark.parametrize("reply", UNCLEAR, ids=["500", "502", "504", "408", "HTML", "{}", "dropped", "cut"])
+@pytest.mark.usefixtures("short_search")
 def test_an_unclear_answer_is_never_followed_by_a_second_job(recorder: Recorder, reply: Reply) -> None:
     recorder.replies = [reply, Reply(JOB)]
-    with pytest.raises(
-        (llmbackend.APIError, llmbackend.APIConnectionError), match="not known whether the job was created"
-    ):
+    with pytest.raises(llmbackend.UnknownCreateError, match="not known whether the job was created") as caught:
         client(recorder).submit_batch(["x"], batch_options=NATIVE)
-    assert [(request.method, request.path) for request in recorder.requests] == [("POST", "/v1/messages/batches")]
+    assert isinstance(caught.value.__cause__, (llmbackend.APIError, llmbackend.APIConnectionError))
+    assert creates(recorder) == 1
 
 
 @pytest.mark.parametrize(

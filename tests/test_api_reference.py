@@ -264,7 +264,7 @@ def test_the_attributes_of_errors_are_those_of_the_code() -> None:
         if row.startswith("| `")
         for name in re.findall(r"^\| `(\w+)`", row)
     }
-    inherited = {"BatchItemsError": {"batch_id"}}
+    inherited = {"BatchItemsError": {"batch_id"}, "UnknownCreateError": {"batch_id"}}
     found = {
         name: {one.name for one in inspect.signature(value).parameters.values() if one.kind is one.KEYWORD_ONLY}
         - inherited.get(name, set())

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import pytest
 
@@ -104,6 +105,9 @@ def test_errors_pickle_with_their_attributes(name: str) -> None:
 
 
 VALUES = {
+    "job": 3,
+    "sent_at": datetime(2026, 11, 25, 10, 52, 31, tzinfo=timezone.utc),
+    "candidates": ["msgbatch_1"],
     "finish_reason": "length",
     "usage": llmbackend.Usage(input_tokens=3, output_tokens=1),
     "path": "/properties/a",

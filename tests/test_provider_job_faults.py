@@ -3,7 +3,9 @@ are never made twice."""
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -201,7 +203,6 @@ def test_an_archived_job(box: Any) -> None:
                 call()
 
 
-# What never reached the server is searched for in vain, for a minute: tests/batch_create.rs does so with shorter looks.
 ANSWERED = ["lost_reply", "cut_body"]
 
 
@@ -218,14 +219,50 @@ def test_a_job_without_an_answer_is_found_again(named: Provider, box: Any, fault
     assert batch.wait(POLL).results() == prompts(count)
 
 
-@pytest.mark.parametrize("fault", [*ANSWERED, "kill_connection", "server_error"])
-def test_a_job_of_anthropic_without_an_answer_is_not_made_twice(box: Any, fault: str) -> None:
-    """It cannot be told from others: the error says what to do."""
+@pytest.mark.usefixtures("short_search")
+@pytest.mark.parametrize("fault", [*ANSWERED, "kill_connection", "server_error", "html_body"])
+def test_a_job_that_is_not_found_is_never_made_twice(provider: Provider, box: Any, fault: str) -> None:
+    """The list shows nothing for longer than it is searched: the error says what is known and what to do."""
+    box.fault(f"{fault}:1@POST {provider.create}")
+    box.fault("late_list:6")
+    client = provider.client(box)
+    before = datetime.now(timezone.utc)
+    with pytest.raises(llmbackend.UnknownCreateError) as caught:
+        submitted(client)
+    error = caught.value
+    assert len(provider.creates(box)) == 1
+    assert (error.job, error.batch_id, error.candidates) == (0, None, [])
+    assert error.sent_at is not None
+    assert before <= error.sent_at <= datetime.now(timezone.utc)
+    assert isinstance(error, llmbackend.BatchError)
+    assert isinstance(error.__cause__, (llmbackend.APIError, llmbackend.APIConnectionError))
+    for words in (
+        f"{provider.name}: it is not known whether the job was created",
+        f"sent at {error.sent_at:%Y-%m-%dT%H:%M:%SZ}",
+        "does not show it",
+        "not sent again",
+        "get it by its id with get_batch",
+        "submit these prompts again",
+    ):
+        assert words in str(error)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.sent_at, copy.candidates) == (str(error), error.sent_at, [])
+    assert len(jobs(provider, box)) == (fault in ANSWERED)
+
+
+@pytest.mark.usefixtures("short_search")
+@pytest.mark.parametrize("fault", ANSWERED)
+def test_a_job_of_anthropic_without_an_answer_is_a_candidate(box: Any, fault: str) -> None:
+    """Its list shows how many requests a job has, and nothing to tell it from others."""
+    client = ANTHROPIC.client(box)
+    other = client.submit_batch(prompts(COUNT + 1), batch_options={"native": True})
     box.fault(f"{fault}:1@POST {ANTHROPIC.create}")
-    with pytest.raises(llmbackend.LLMBackendError, match="not known whether.*before you submit these prompts"):
-        submitted(ANTHROPIC.client(box))
-    assert len(ANTHROPIC.creates(box)) == 1
-    assert len(jobs(ANTHROPIC, box)) == (fault in ANSWERED)
+    with pytest.raises(llmbackend.UnknownCreateError, match="It may be one of these: msgbatch_") as caught:
+        submitted(client)
+    assert len(ANTHROPIC.creates(box)) == 2
+    (made,) = set(jobs(ANTHROPIC, box)) - {other.id}
+    assert caught.value.candidates == [made]
+    assert client.get_batch(made).wait(POLL).results() == prompts(COUNT)
 
 
 def test_a_create_without_an_answer_and_a_list_that_lags(box: Any) -> None:

@@ -44,6 +44,7 @@ from .errors import (
     SchemaError,
     ServerError,
     TruncatedError,
+    UnknownCreateError,
     UnsupportedParameterWarning,
 )
 
@@ -81,6 +82,7 @@ __all__ = [
     "ServerError",
     "StructuredOutput",
     "TruncatedError",
+    "UnknownCreateError",
     "UnsupportedParameterWarning",
     "Usage",
     "__version__",

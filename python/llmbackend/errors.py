@@ -26,7 +26,8 @@
         ├── BatchNotCompletedError
         ├── BatchFailedError
         ├── BatchItemsError                   some items have no value
-        └── BatchTimeoutError(TimeoutError)
+        ├── BatchTimeoutError(TimeoutError)
+        └── UnknownCreateError                it is not known whether the job exists
 
 No message, attribute or traceback holds a key: where a server quotes one, there is `***`. (Answers are the caller's,
 and are not changed.) Every error can be pickled.
@@ -36,6 +37,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import datetime
     from typing import Any
 
     from ._core import Usage
@@ -225,6 +227,35 @@ class BatchItemsError(BatchError):
 
 class BatchTimeoutError(BatchError, TimeoutError):
     """`wait()` ran out of time. The batch goes on at the provider."""
+
+
+class UnknownCreateError(BatchError):
+    """A job was being created, and it is not known whether it exists. It is never created again by itself.
+
+    The request was sent, no usable answer came (`__cause__` says what came instead), and for a minute the provider's
+    list of jobs did not show it. There are two ways on: if the job exists, `get_batch` takes its id; if it is still not
+    in the list after ten minutes or more, submit the prompts again.
+
+    Attributes:
+        job: Which job of the batch, counted from 0.
+        sent_at: When the request was sent, in UTC, by the clock of this machine.
+        candidates: Ids of jobs that may be it, where the provider's list does not say enough: Anthropic's, which shows
+            the number of requests alone.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        batch_id: str | None = None,
+        job: int = 0,
+        sent_at: datetime | None = None,
+        candidates: list[str] | None = None,
+    ) -> None:
+        super().__init__(message, batch_id=batch_id)
+        self.job = job
+        self.sent_at = sent_at
+        self.candidates = [] if candidates is None else candidates
 
 
 class UnsupportedParameterWarning(UserWarning):

@@ -1,12 +1,13 @@
-//! Creating a job is not idempotent anywhere. What to do after an attempt whose outcome is not known: look for the job,
-//! several times over a minute since lists lag, and send again only when every hope to find it is gone.
+//! Creating a job is not idempotent anywhere. What an attempt to create one has come to, and how long to search for a job
+//! that may have been made: it is never created again.
 
 use crate::client::Failure;
 use crate::error::{ApiErrorKind, Error};
 use std::time::Duration;
 
-/// The waits before each look at the list of jobs, after one unclear attempt.
-pub const LOOKS: &[Duration] = &[
+/// The waits before each reading of the list of jobs, after an attempt whose outcome is unknown: a minute in all, since
+/// lists lag.
+pub const LOOKUP_DELAYS: &[Duration] = &[
     Duration::ZERO,
     Duration::from_secs(2),
     Duration::from_secs(5),
@@ -15,114 +16,77 @@ pub const LOOKS: &[Duration] = &[
     Duration::from_secs(30),
 ];
 
-/// What is known after an attempt to create.
+/// What is known after an attempt to create a job that did not come back with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
+pub enum CreateOutcome {
     /// Nothing was created: the server did not see the request, or refused it.
-    Refused,
+    Rejected,
     /// It may have been created.
-    Unclear,
+    Unknown,
 }
 
-impl Attempt {
-    /// `can_look`: the job could be found in the list of jobs, so that nothing is lost by doubting.
-    pub fn of(failure: &Failure, can_look: bool) -> Self {
+impl CreateOutcome {
+    pub fn of(failure: &Failure) -> Self {
         match &failure.error {
-            Error::Connection(error) if error.sent => Self::Unclear,
+            Error::Connection(error) if error.sent => Self::Unknown,
             Error::Api(error) => match error.kind {
-                // Too busy to have begun (Anthropic's page of errors).
-                ApiErrorKind::Server if !can_look && matches!(error.status, Some(503 | 529)) => Self::Refused,
+                // In Anthropic's own words: too busy to have begun (its page of errors). A gateway's 503 says nothing of what
+                // happened behind it.
+                ApiErrorKind::Server if error.code.as_deref() == Some("overloaded_error") => Self::Rejected,
                 // Whoever sends the request elsewhere has not done it. (303 would say that it is done.)
-                ApiErrorKind::Other if matches!(error.status, Some(300..=302 | 304..=399)) => Self::Refused,
+                ApiErrorKind::Other if matches!(error.status, Some(300..=302 | 304..=399)) => Self::Rejected,
                 // A 2xx that makes no sense, or an error of the server half-way.
-                ApiErrorKind::Server | ApiErrorKind::Other => Self::Unclear,
-                _ => Self::Refused,
+                _ if matches!(error.status, Some(200..=299)) => Self::Unknown,
+                ApiErrorKind::Server | ApiErrorKind::Other => Self::Unknown,
+                _ => Self::Rejected,
             },
-            _ => Self::Refused,
+            _ => Self::Rejected,
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// Wait, then look for the job in the list.
-    Look(Duration),
-    /// Send the request again: it is as certain as can be that there is no job.
-    Send,
-    /// Stop and say so.
-    GiveUp,
-}
-
-/// The steps of one creation.
-#[derive(Debug)]
-pub struct Creation {
-    looks: &'static [Duration],
-    looked: usize,
-    /// Whether the last look could see the list at all.
-    saw_list: bool,
-    resends_left: u32,
-}
-
-impl Creation {
-    pub fn new(looks: &'static [Duration], max_retries: u32) -> Self {
-        Self { looks, looked: 0, saw_list: false, resends_left: max_retries }
-    }
-
-    /// After an attempt whose outcome is not known.
-    pub fn unclear(&mut self) -> Next {
-        self.looked = 0;
-        self.saw_list = false;
-        self.next()
-    }
-
-    /// After a look that did not find the job; `saw_list` is false if the list could not be read.
-    pub fn not_found(&mut self, saw_list: bool) -> Next {
-        self.saw_list = saw_list;
-        self.next()
-    }
-
-    fn next(&mut self) -> Next {
-        if let Some(wait) = self.looks.get(self.looked) {
-            self.looked += 1;
-            return Next::Look(*wait);
-        }
-        if !self.saw_list || self.resends_left == 0 {
-            return Next::GiveUp;
-        }
-        self.resends_left -= 1;
-        Next::Send
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{ApiError, ConnectionError, kind_of_status};
 
-    #[test]
-    fn looks_for_a_minute_before_it_sends_again() {
-        let mut creation = Creation::new(LOOKS, 1);
-        let mut next = creation.unclear();
-        let mut waited = Duration::ZERO;
-        while let Next::Look(wait) = next {
-            waited += wait;
-            next = creation.not_found(true);
-        }
-        assert_eq!(next, Next::Send);
-        assert!(waited >= Duration::from_secs(60));
-        next = creation.unclear();
-        while let Next::Look(_) = next {
-            next = creation.not_found(true);
-        }
-        assert_eq!(next, Next::GiveUp);
+    fn outcome(error: Error) -> CreateOutcome {
+        CreateOutcome::of(&Failure { error, advice: Default::default() })
+    }
+
+    fn reply(status: u16, kind: ApiErrorKind, code: Option<&str>) -> Error {
+        Error::Api(Box::new(ApiError {
+            kind,
+            provider: "p".into(),
+            status: Some(status),
+            code: code.map(str::to_owned),
+            message: "m".into(),
+            request_id: None,
+            retry_after: None,
+            body: None,
+        }))
     }
 
     #[test]
-    fn never_sends_again_blindly() {
-        let mut creation = Creation::new(LOOKS, 5);
-        let mut next = creation.unclear();
-        while let Next::Look(_) = next {
-            next = creation.not_found(false);
+    fn the_search_lasts_a_minute() {
+        let waits: Duration = LOOKUP_DELAYS.iter().sum();
+        assert!((Duration::from_secs(60)..Duration::from_secs(70)).contains(&waits), "{waits:?}");
+    }
+
+    #[test]
+    fn only_a_clear_refusal_means_that_there_is_no_job() {
+        for status in [200, 202, 303, 408, 409, 500, 502, 503, 504, 520, 529] {
+            assert_eq!(outcome(reply(status, kind_of_status(status), None)), CreateOutcome::Unknown, "{status}");
         }
-        assert_eq!(next, Next::GiveUp);
+        for status in [301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 413, 422, 429] {
+            assert_eq!(outcome(reply(status, kind_of_status(status), None)), CreateOutcome::Rejected, "{status}");
+        }
+        // A success with an error in it may stand beside a job all the same.
+        assert_eq!(outcome(reply(200, ApiErrorKind::RateLimit, Some("x"))), CreateOutcome::Unknown);
+        assert_eq!(outcome(reply(529, ApiErrorKind::Server, Some("overloaded_error"))), CreateOutcome::Rejected);
+        for (sent, expected) in [(true, CreateOutcome::Unknown), (false, CreateOutcome::Rejected)] {
+            let lost = ConnectionError { provider: "p".into(), message: "m".into(), timed_out: false, sent };
+            assert_eq!(outcome(Error::Connection(lost)), expected);
+        }
     }
 }

@@ -112,7 +112,7 @@ impl<'c> Plan<'c> {
         Ok(Written {
             delivery: draft.form.delivery,
             prepared: draft.form.prepared,
-            rows: Rows { file: Arc::new(draft.out), bytes },
+            rows: Rows { file: Arc::new(draft.out), bytes, count: self.rows },
             ids: self.custom_ids.unwrap_or(RowIds::Default(self.rows)),
         })
     }

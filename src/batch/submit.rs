@@ -1,9 +1,9 @@
-//! Rows to a job: handed over, and the job created, never twice. What to do when it is unclear whether there is one is decided
-//! by [`creation`](super::creation).
+//! Rows to a job: handed over, and the job created, never twice. What an attempt has come to is decided by
+//! [`creation`](super::creation).
 
-use super::creation::{Attempt, Creation, Next};
+use super::creation::{CreateOutcome, LOOKUP_DELAYS};
 use crate::client::{Client, Failure};
-use crate::error::{ApiErrorKind, BatchErrorKind, Error, Result};
+use crate::error::{ApiErrorKind, Error, Result, UnknownCreate};
 use crate::exchange::{Request, Response};
 use crate::providers::{Delivery, Input, Job, JobOptions, Rows, Upload};
 use crate::transport::Transport;
@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How far the clocks of a server and of this machine may differ, in seconds.
 const CLOCK_SKEW: u64 = 900;
-/// Pages of the list of jobs to look through for one.
-const MOST_PAGES: usize = 50;
+/// Pages of the list of jobs to search for one.
+const MAX_PAGES: usize = 50;
+/// Ids of jobs that may be the one, to keep for the error.
+const MAX_CANDIDATES: usize = 20;
 
 /// Uploads rows, where they have to be. May be repeated: an orphan file costs nothing and expires.
 pub async fn deliver(client: &Client, transport: &Transport, delivery: Delivery, rows: Rows) -> Result<Input> {
@@ -61,45 +63,34 @@ fn no_batch_api(error: Error) -> Error {
     }
 }
 
-/// Makes a job, never two. `looks` are the waits before each look at the list of jobs, when it is not clear whether there is one.
+/// Makes a job, never two. After an outcome that is unknown the list of jobs is searched for it, for a minute, and the
+/// request is not sent again whatever the search finds.
 pub async fn create(
     client: &Client,
     transport: &Transport,
     input: &Input,
     options: &JobOptions,
-    looks: &'static [Duration],
 ) -> Result<Job, NotCreated> {
-    let api = client.provider.batches();
-    let request = api.create(&client.model, input, options);
-    // Where a job cannot be found again, there is nothing to look for.
-    let can_look = api.list(None).is_some();
-    let mut creation = Creation::new(if can_look { looks } else { &[] }, client.endpoint.max_retries);
-    let mut refusals = 0;
+    let request = client.provider.batches().create(&client.model, input, options);
+    let mut rejections = 0;
     loop {
+        let sent_at = unix_now();
         let failure = match try_create(client, transport, &request).await {
             Ok(job) => return Ok(job),
             Err(failure) => failure,
         };
-        if Attempt::of(&failure, can_look) == Attempt::Refused {
-            let Some(wait) = client.wait_before_retry(&failure, refusals) else {
-                return Err(NotCreated::Refused(no_batch_api(failure.error)));
-            };
-            refusals += 1;
-            tokio::time::sleep(wait).await;
-            continue;
+        if CreateOutcome::of(&failure) == CreateOutcome::Unknown {
+            let search = Search::run(client, transport, input, options, sent_at).await;
+            return search.map_err(|search| {
+                let about = client.provider.batches().describe_input(input, options);
+                NotCreated::Unknown(search.unknown_create(client, failure.error, sent_at, &about))
+            });
         }
-        let mut next = creation.unclear();
-        while let Next::Look(wait) = next {
-            tokio::time::sleep(wait).await;
-            let look = find(client, transport, input, options).await;
-            if let Ok(Some(job)) = look {
-                return Ok(job);
-            }
-            next = creation.not_found(look.is_ok());
-        }
-        if next == Next::GiveUp {
-            return Err(NotCreated::Unclear(unclear(failure.error, input, options)));
-        }
+        let Some(wait) = client.wait_before_retry(&failure, rejections) else {
+            return Err(NotCreated::Rejected(no_batch_api(failure.error)));
+        };
+        rejections += 1;
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -112,78 +103,120 @@ async fn try_create(client: &Client, transport: &Transport, request: &Request) -
     job.map_err(|error| Failure { error, advice: Default::default() })
 }
 
-/// The job that was made of `input`, if the list shows it.
-async fn find(client: &Client, transport: &Transport, input: &Input, options: &JobOptions) -> Result<Option<Job>> {
-    let api = client.provider.batches();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // The upload was a moment ago: an older job cannot be ours.
-    let oldest = now.saturating_sub(client.endpoint.timeout.as_secs() + CLOCK_SKEW);
-    let (mut after, mut perhaps) = (None, None);
-    for _ in 0..MOST_PAGES {
-        let Some(request) = api.list(after.as_deref()) else { break };
-        let response = client.request(transport, &request).await?;
-        let page = api
-            .read_list(&client.parse(&response)?)
-            .ok_or_else(|| client.no_answer(&response, "the list of jobs is no list".into()))?;
-        let is_over = page.jobs.iter().any(|job| job.created_at.is_some_and(|created| created < oldest));
-        for job in page.jobs {
-            match api.is_made_of(&job, input, options) {
-                Some(true) => return Ok(Some(job)),
-                Some(false) => {}
-                None => perhaps = Some(job.id),
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The search for a job that may have been created, in the provider's list of jobs.
+#[derive(Default)]
+struct Search {
+    /// Ids of jobs that may be it: the list does not say enough.
+    candidates: Vec<String>,
+    /// How often the list was read to its end.
+    listings: u32,
+    /// Why the list could not be read, the last time.
+    trouble: Option<Error>,
+}
+
+impl Search {
+    /// The job that was made of `input`; or what was seen instead.
+    async fn run(
+        client: &Client,
+        transport: &Transport,
+        input: &Input,
+        options: &JobOptions,
+        sent_at: Duration,
+    ) -> Result<Job, Self> {
+        let mut search = Self::default();
+        // An older job that only may be ours is not, and behind it there is nothing to search.
+        let oldest = sent_at.as_secs().saturating_sub(CLOCK_SKEW);
+        for delay in LOOKUP_DELAYS {
+            tokio::time::sleep(delay.mul_f64(client.endpoint.time_scale)).await;
+            match search.read_list(client, transport, input, options, oldest).await {
+                Ok(Some(job)) => return Ok(job),
+                Ok(None) => (search.listings, search.trouble) = (search.listings + 1, None),
+                Err(error) => search.trouble = Some(error),
             }
         }
-        match page.next {
-            Some(next) if !is_over && after.as_ref() != Some(&next) => after = Some(next),
-            _ => break,
+        Err(search)
+    }
+
+    async fn read_list(
+        &mut self,
+        client: &Client,
+        transport: &Transport,
+        input: &Input,
+        options: &JobOptions,
+        oldest: u64,
+    ) -> Result<Option<Job>> {
+        let api = client.provider.batches();
+        let mut after: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let response = client.request(transport, &api.list(after.as_deref())).await?;
+            let page = api
+                .read_list(&client.parse(&response)?)
+                .ok_or_else(|| client.no_answer(&response, "the list of jobs is not a list".into()))?;
+            let is_older = |job: &Job| job.created_at.is_some_and(|created| created < oldest);
+            let is_over = page.jobs.iter().any(is_older);
+            for job in page.jobs {
+                match api.is_made_of(&job, input, options) {
+                    Some(true) => return Ok(Some(job)),
+                    Some(false) => {}
+                    None if is_older(&job) => {}
+                    None if self.candidates.contains(&job.id) || self.candidates.len() >= MAX_CANDIDATES => {}
+                    None => self.candidates.push(job.id),
+                }
+            }
+            match page.next {
+                Some(next) if !is_over && after.as_ref() != Some(&next) => after = Some(next),
+                _ => break,
+            }
         }
+        Ok(None)
     }
-    match perhaps {
-        None => Ok(None),
-        // Neither to be taken for ours nor to be followed by a second one.
-        Some(id) => Err(Error::batch(BatchErrorKind::Other, id, "it may be the one that was being created")),
+
+    /// The error that tells what is known, and the two ways on. `about` describes the job.
+    fn unknown_create(self, client: &Client, cause: Error, sent_at: Duration, about: &str) -> Error {
+        let list = match (&self.trouble, self.listings) {
+            (Some(trouble), _) => format!("The list of jobs could not be read ({trouble})"),
+            (None, times) => format!("The list of jobs, read {times} times since, does not show it for certain"),
+        };
+        let candidates = self.candidates.iter().map(|id| client.endpoint.redact(id)).collect::<Vec<_>>();
+        let perhaps = match candidates.as_slice() {
+            [] => String::new(),
+            ids => format!(" It may be one of these: {}.", ids.join(", ")),
+        };
+        let cause_text = cause.to_string();
+        let message = format!(
+            "{}: it is not known whether the job was created. The request was sent at {}, and then: {}. {list}.{perhaps} It was not \
+             sent again, since the prompts could be paid for twice. Look for a batch {about}. If it is there, get it by its \
+             id with get_batch; if it is still not there after ten minutes or more, submit these prompts again.",
+            client.endpoint.provider,
+            utc(sent_at),
+            cause_text.trim_end_matches('.'),
+        );
+        Error::UnknownCreate(Box::new(UnknownCreate { message, sent_at, candidates, cause }))
     }
+}
+
+/// A time as a person reads it, to the second.
+fn utc(unix: Duration) -> String {
+    let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// Why there is no job, or none that we know of.
 #[derive(Debug)]
 pub enum NotCreated {
-    Refused(Error),
+    Rejected(Error),
     /// It may exist; the error says how to find out.
-    Unclear(Error),
+    Unknown(Error),
 }
 
 impl From<NotCreated> for Error {
     fn from(reason: NotCreated) -> Self {
         match reason {
-            NotCreated::Refused(error) | NotCreated::Unclear(error) => error,
+            NotCreated::Rejected(error) | NotCreated::Unknown(error) => error,
         }
-    }
-}
-
-/// How a person finds the job that may have been made of `input`.
-pub fn sign_of(input: &Input, options: &JobOptions) -> String {
-    match input {
-        Input::Uploaded(file) => format!("with the input file {file}"),
-        Input::Inline(_) => format!("made just now (its name may end in {})", options.token),
-    }
-}
-
-fn unclear(error: Error, input: &Input, options: &JobOptions) -> Error {
-    let sign = sign_of(input, options);
-    let advice = format!(
-        " It is not known whether the job was created, and it was not sent again, since it could run twice. Look for a batch \
-         {sign} before you submit these prompts again."
-    );
-    match error {
-        Error::Api(mut error) => {
-            error.message.push_str(&advice);
-            Error::Api(error)
-        }
-        Error::Connection(mut error) => {
-            error.message.push_str(&advice);
-            Error::Connection(error)
-        }
-        other => other,
     }
 }

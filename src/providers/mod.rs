@@ -179,15 +179,17 @@ pub trait BatchApi: Send + Sync {
     /// None if `body` is no job.
     fn read_job(&self, body: &Value) -> Option<Job>;
 
-    /// A page of the list of jobs, newest first; `after` is what [`Page::next`] was. None: a job in the list cannot be told
-    /// from another.
-    fn list(&self, after: Option<&str>) -> Option<Request>;
+    /// A page of the list of jobs, newest first; `after` is what [`Page::next`] was.
+    fn list(&self, after: Option<&str>) -> Request;
 
     /// None if `body` is no list.
     fn read_list(&self, body: &Value) -> Option<Page>;
 
-    /// Whether `job` was made of `input` with `options`; None: the list does not say enough.
+    /// Whether `job` was made of `input` with `options`; None: it may be, and the list does not say enough.
     fn is_made_of(&self, job: &Job, input: &Input, options: &JobOptions) -> Option<bool>;
+
+    /// By what a person tells the job that was made of `input` from others: "with the input file ...".
+    fn describe_input(&self, input: &Input, options: &JobOptions) -> String;
 
     /// The downloads of a job's results: for each, the requests to try until one finds it.
     fn results(&self, job: &Job) -> Vec<Vec<Request>>;
@@ -235,6 +237,7 @@ pub struct Limits {
 pub struct Rows {
     pub file: Arc<File>,
     pub bytes: u64,
+    pub count: u64,
 }
 
 /// The next step of an upload.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 const DEFAULT_MAX_RETRIES: u32 = 2;
+const TIME_SCALE: &str = "LLMBACKEND_TEST_TIMESCALE";
 /// Options that every remote provider has.
 const COMMON: &[&str] = &["api_key", "base_url", "timeout", "max_retries", "headers"];
 
@@ -17,6 +18,16 @@ pub fn is_host(base_url: &str, host: &str) -> bool {
     url::Url::parse(base_url).is_ok_and(|url| {
         let mount = url.path_segments().and_then(|mut segments| segments.next());
         url.host_str().is_some_and(is_its_name) || mount.is_some_and(is_its_name)
+    })
+}
+
+/// Whether a base URL leads to this machine itself.
+pub fn is_loopback(base_url: &str) -> bool {
+    url::Url::parse(base_url).is_ok_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     })
 }
 
@@ -116,7 +127,9 @@ impl Settings {
                 header.name
             )));
         }
-        Ok(Endpoint { provider, base_url, headers, timeout: self.timeout()?, max_retries: self.max_retries()? })
+        let (timeout, max_retries) = (self.timeout()?, self.max_retries()?);
+        let time_scale = self.time_scale(&base_url)?;
+        Ok(Endpoint { provider, base_url, headers, timeout, max_retries, time_scale })
     }
 
     fn timeout(&self) -> Result<Duration> {
@@ -130,6 +143,14 @@ impl Settings {
                     Error::configuration(format!("timeout must be a positive number of seconds, not {value}"))
                 }),
         }
+    }
+
+    /// What tests make our own delays shorter by, at servers on this machine alone.
+    fn time_scale(&self, base_url: &str) -> Result<f64> {
+        let Some(text) = self.variable(TIME_SCALE).filter(|_| is_loopback(base_url)) else { return Ok(1.0) };
+        text.parse().ok().filter(|scale| (0.0..=1.0).contains(scale)).ok_or_else(|| {
+            Error::configuration(format!("the environment's {TIME_SCALE} is '{text}'; it must be a number from 0 to 1"))
+        })
     }
 
     fn max_retries(&self) -> Result<u32> {

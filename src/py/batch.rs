@@ -4,7 +4,6 @@ use super::errors::{configuration, instance, to_py, with_note};
 use super::reply::Usage;
 use super::runtime::{self, Ended};
 use crate::answer::AnswerSchema;
-use crate::batch::creation::LOOKS;
 use crate::batch::plan::Written;
 use crate::batch::run::Step;
 use crate::batch::submit::NotCreated;
@@ -48,9 +47,9 @@ impl Batch {
             runtime::wait(py, |transport| async move { submit::deliver(&uploader, &transport, delivery, rows).await })?;
         let input = input.map_err(to_py)?;
         let (creator, source) = (client.clone(), input.clone());
-        let sign = submit::sign_of(&input, &options);
+        let about = client.provider.batches().describe_input(&input, &options);
         let ended = runtime::wait_with_grace(py, CREATE_GRACE, |transport, _| async move {
-            submit::create(&creator, &transport, &source, &options, LOOKS).await
+            submit::create(&creator, &transport, &source, &options).await
         })?;
         match ended {
             Ended::InTime(job) => {
@@ -59,7 +58,7 @@ impl Batch {
                     core: Arc::new(CoreBatch::created(client, call, job.map_err(|reason| to_py(reason.into()))?, ids)),
                 })
             }
-            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, &became(answer, &sign))),
+            Ended::Interrupted(interrupt, answer) => Err(with_note(py, interrupt, &interrupt_note(answer, &about))),
         }
     }
 
@@ -73,16 +72,16 @@ impl Batch {
     }
 }
 
-/// What became of the job that was being created when an interrupt came.
-fn became(answer: Option<Result<Job, NotCreated>>, sign: &str) -> String {
+/// What became of the job that was being created when an interrupt came. `about` describes it.
+fn interrupt_note(answer: Option<Result<Job, NotCreated>>, about: &str) -> String {
     match answer {
         Some(Ok(job)) => {
             format!("llmbackend: the batch was created: {}. It runs on; get it by this id, or cancel it.", job.id)
         }
-        Some(Err(NotCreated::Refused(error))) => format!("llmbackend: the batch was not created: {error}"),
-        Some(Err(NotCreated::Unclear(error))) => format!("llmbackend: {error}"),
+        Some(Err(NotCreated::Rejected(error))) => format!("llmbackend: the batch was not created: {error}"),
+        Some(Err(NotCreated::Unknown(error))) => format!("llmbackend: {error}"),
         None => format!(
-            "llmbackend: it is not known whether the batch was created; look for one {sign} before you submit these prompts \
+            "llmbackend: it is not known whether the batch was created; look for one {about} before you submit these prompts \
              again."
         ),
     }

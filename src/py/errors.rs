@@ -1,11 +1,11 @@
 //! The core's errors as the Python classes of `llmbackend.errors`.
 
 use super::reply::Usage;
-use crate::error::{ApiErrorKind, BatchErrorKind, Error, OutputErrorKind};
+use crate::error::{ApiErrorKind, BatchErrorKind, Error, OutputErrorKind, UnknownCreate};
 use crate::generation::FinishReason;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDateTime, PyDict, PyTzInfo};
 
 /// The exception for `error`.
 pub fn to_py(error: Error) -> PyErr {
@@ -16,6 +16,7 @@ pub fn to_py(error: Error) -> PyErr {
 pub fn instance(py: Python<'_>, error: Error) -> PyResult<Bound<'_, PyAny>> {
     let fields = PyDict::new(py);
     let message = error.to_string();
+    let mut cause = None;
     let class = match error {
         Error::Configuration(_) => "ConfigurationError",
         Error::Schema { path, .. } => {
@@ -65,16 +66,29 @@ pub fn instance(py: Python<'_>, error: Error) -> PyResult<Bound<'_, PyAny>> {
                 BatchErrorKind::Other => "BatchError",
             }
         }
+        Error::UnknownCreate(error) => {
+            let UnknownCreate { sent_at, candidates, cause: reason, .. } = *error;
+            let utc = PyTzInfo::utc(py)?;
+            fields.set_item("sent_at", PyDateTime::from_timestamp(py, sent_at.as_secs_f64(), Some(&utc))?)?;
+            fields.set_item("candidates", candidates)?;
+            cause = Some(reason);
+            "UnknownCreateError"
+        }
         Error::Engine(_) => "EngineError",
         Error::Disk(_) => "LLMBackendError",
     };
-    named(py, class)?.call((message,), Some(&fields))
+    let raised = named(py, class)?.call((message,), Some(&fields))?;
+    if let Some(cause) = cause {
+        raised.setattr("__cause__", instance(py, cause)?)?;
+    }
+    Ok(raised)
 }
 
 /// `error` with a note on it.
 pub fn with_note(py: Python<'_>, error: PyErr, note: &str) -> PyErr {
-    let told = named(py, "add_note").and_then(|add_note| add_note.call1((error.value(py), note)));
-    told.err().unwrap_or(error)
+    // An exception that takes no note is still the one to raise.
+    let _ = named(py, "add_note").and_then(|add_note| add_note.call1((error.value(py), note)));
+    error
 }
 
 /// A class or function of `llmbackend.errors`.

@@ -102,19 +102,34 @@ impl BatchApi for Anthropic {
         // Results are kept for 29 days. Of older ones the server itself says that they are gone: no rows would look as if
         // they had been lost.
         let outputs = vec![id.clone()];
-        Some(Job { counts: Counts { total, done, failed: errored }, outputs, ..Job::new(id, raw_state, state) })
+        let created_at = body["created_at"].as_str().and_then(unix_seconds);
+        let counts = Counts { total, done, failed: errored };
+        Some(Job { counts, outputs, created_at, ..Job::new(id, raw_state, state) })
     }
 
-    fn list(&self, _after: Option<&str>) -> Option<Request> {
-        None
+    fn list(&self, after: Option<&str>) -> Request {
+        let after = after.map(|id| format!("after_id={}&", segment(id))).unwrap_or_default();
+        Request::get(format!("v1/messages/batches?{after}limit=100"))
     }
 
-    fn read_list(&self, _body: &Value) -> Option<Page> {
-        None
+    fn read_list(&self, body: &Value) -> Option<Page> {
+        let jobs = body["data"].as_array()?.iter().filter_map(|job| self.read_job(job)).collect();
+        Some(Page { jobs, next: shared::word(&body["last_id"]).filter(|_| body["has_more"] == true) })
     }
 
-    fn is_made_of(&self, _job: &Job, _input: &Input, _options: &JobOptions) -> Option<bool> {
-        None
+    /// A job has neither a name nor an input file: as many rows is all that can be compared.
+    fn is_made_of(&self, job: &Job, input: &Input, _options: &JobOptions) -> Option<bool> {
+        match input {
+            Input::Inline(rows) if job.counts.total == rows.count => None,
+            _ => Some(false),
+        }
+    }
+
+    fn describe_input(&self, input: &Input, _options: &JobOptions) -> String {
+        match input {
+            Input::Inline(rows) => format!("of {} requests that was created then", rows.count),
+            Input::Uploaded(file) => format!("with the input file {file}"),
+        }
     }
 
     fn results(&self, job: &Job) -> Vec<Vec<Request>> {
@@ -153,6 +168,11 @@ impl BatchApi for Anthropic {
             }
         }
     }
+}
+
+/// Anthropic's times are RFC 3339.
+fn unix_seconds(time: &str) -> Option<u64> {
+    time.parse::<jiff::Timestamp>().ok().and_then(|time| time.as_second().try_into().ok())
 }
 
 #[cfg(test)]

@@ -133,9 +133,9 @@ impl BatchApi for Gemini {
         })
     }
 
-    fn list(&self, after: Option<&str>) -> Option<Request> {
+    fn list(&self, after: Option<&str>) -> Request {
         let after = after.map(|token| format!("&pageToken={}", segment(token))).unwrap_or_default();
-        Some(Request::get(format!("{}/batches?pageSize=100{after}", self.version)))
+        Request::get(format!("{}/batches?pageSize=100{after}", self.version))
     }
 
     fn read_list(&self, body: &Value) -> Option<Page> {
@@ -152,6 +152,13 @@ impl BatchApi for Gemini {
             // A job that is not done may be listed without its file.
             (Input::Uploaded(_), None) if has_our_name => None,
             _ => Some(has_our_name),
+        }
+    }
+
+    fn describe_input(&self, input: &Input, options: &JobOptions) -> String {
+        match input {
+            Input::Uploaded(file) => format!("with the input file {file}"),
+            Input::Inline(_) => format!("with the name '{}'", display_name(input, options)),
         }
     }
 

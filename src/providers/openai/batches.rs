@@ -89,13 +89,20 @@ impl BatchApi for OpenAi {
         })
     }
 
-    fn list(&self, after: Option<&str>) -> Option<Request> {
+    fn list(&self, after: Option<&str>) -> Request {
         let after = after.map(|id| format!("after={}&", segment(id))).unwrap_or_default();
-        Some(Request::get(format!("batches?{after}limit=100")))
+        Request::get(format!("batches?{after}limit=100"))
     }
 
     fn is_made_of(&self, job: &Job, input: &Input, _options: &JobOptions) -> Option<bool> {
         Some(matches!(input, Input::Uploaded(file) if job.input.as_ref() == Some(file)))
+    }
+
+    fn describe_input(&self, input: &Input, _options: &JobOptions) -> String {
+        match input {
+            Input::Uploaded(file) => format!("with the input file {file}"),
+            Input::Inline(rows) => format!("of {} requests", rows.count),
+        }
     }
 
     fn read_list(&self, body: &Value) -> Option<Page> {
