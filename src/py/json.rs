@@ -29,10 +29,13 @@ fn convert(value: &Bound<'_, PyAny>, place: &str, depth: usize) -> PyResult<Valu
     if let Ok(dict) = value.cast::<PyDict>() {
         return Ok(Value::Object(entries(dict, place, depth)?));
     }
-    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
-        let item =
-            |(i, item): (usize, PyResult<Bound<'_, PyAny>>)| convert(&item?, &format!("{place}[{i}]"), depth + 1);
-        return value.try_iter()?.enumerate().map(item).collect();
+    if let Ok(tuple) = value.cast::<PyTuple>() {
+        return items(tuple, place, depth);
+    }
+    if let Ok(list) = value.cast::<PyList>() {
+        let taken = list.to_tuple();
+        let read = items(&taken, place, depth)?;
+        return if list.len() == taken.len() { Ok(read) } else { Err(changed(place)) };
     }
     // numpy's own.
     if matches!(value.get_type().name()?.to_str(), Ok("bool" | "bool_")) {
@@ -41,9 +44,19 @@ fn convert(value: &Bound<'_, PyAny>, place: &str, depth: usize) -> PyResult<Valu
     to_number(value, place).map(Value::Number)
 }
 
+fn items(tuple: &Bound<'_, PyTuple>, place: &str, depth: usize) -> PyResult<Value> {
+    tuple.iter().enumerate().map(|(i, item)| convert(&item, &format!("{place}[{i}]"), depth + 1)).collect()
+}
+
+/// Converting a value may run code of the caller's, or another thread: what is iterated is a copy that only we know.
+fn changed(place: &str) -> PyErr {
+    configuration(format!("{place} changed its size while it was read; give a copy that nothing else changes"))
+}
+
 fn entries(dict: &Bound<'_, PyDict>, place: &str, depth: usize) -> PyResult<Map<String, Value>> {
-    let mut map = Map::with_capacity(dict.len());
-    for (key, value) in dict {
+    let taken = dict.copy()?;
+    let mut map = Map::with_capacity(taken.len());
+    for (key, value) in &taken {
         let Ok(key) = key.cast::<PyString>() else {
             return Err(configuration(format!("{place} has the key {}, which is no str", key.repr()?)));
         };
@@ -51,7 +64,7 @@ fn entries(dict: &Bound<'_, PyDict>, place: &str, depth: usize) -> PyResult<Map<
         let inner = format!("{place}[\"{key}\"]");
         map.insert(key, convert(&value, &inner, depth + 1)?);
     }
-    Ok(map)
+    if dict.len() == taken.len() { Ok(map) } else { Err(changed(place)) }
 }
 
 /// `dict`, found at `place`, as JSON.
