@@ -253,6 +253,15 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
+    /// The reason that is called `name`.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "stop" => Self::Stop,
+            "length" => Self::Length,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
     pub fn name(&self) -> &str {
         match self {
             Self::Stop => "stop",

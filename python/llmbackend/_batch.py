@@ -16,7 +16,7 @@ from .errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, NoReturn
 
     from ._client import Client
     from ._core import Batch as _CoreBatch
@@ -81,6 +81,15 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r}, provider={self._client.provider!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} holds a client and with it a key, and cannot be pickled or copied; "
+            f"{self._instead_of_a_pickle}"
+        )
+
+    # What to hand to another process.
+    _instead_of_a_pickle = "pass batch.id, and call get_batch(id) of a client that is made there"
 
     @property
     def id(self) -> str:
@@ -251,6 +260,7 @@ class CompletedBatch(Batch):
 
     # Where this is another reading of a batch: that batch, whose id is known as long as it lives.
     _first: CompletedBatch | None = None
+    _instead_of_a_pickle = "its results live in this process: pass list(batch.items()), or batch.results()"
 
     def __init__(self, client: Client, id: str, results: Results, schema: StructuredOutput | None) -> None:
         super().__init__(client, _Done(id, results), schema)  # type: ignore[arg-type]

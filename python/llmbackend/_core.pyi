@@ -92,10 +92,11 @@ class Reply:
     """
     What came back from a single call.
     """
-    def __new__(cls, /, text: str, finish_reason: str, usage: Usage, model: str) -> Reply:
+    def __new__(cls, /, text: str, finish_reason: str, usage: Usage | None, model: str | None, id: str | None = None, raw: SupportsGetItem[int, SupportsIndex] | None = None) -> Reply:
         """
-        The answer of a local engine. Its `raw` is what is given here.
+        An answer: of a local engine, whose `raw` is what else is given here, or one that was pickled.
         """
+    def __reduce__(self, /) -> tuple[Any, Any]: ...
     @property
     def finish_reason(self, /) -> str: ...
     @property
@@ -227,6 +228,11 @@ def local_prompt(input: Any, extra: dict) -> tuple[bytes, list[str]]:
 def provider_names() -> list[str]:
     """
     The names of the remote providers.
+    """
+
+def read_ids(ids: Any) -> list:
+    """
+    `batch_options["custom_ids"]` as a list, of whatever kind it is.
     """
 
 def unknown_name(what: str, name: str, known: SupportsGetItem[int, str]) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
     from types import TracebackType
+    from typing import NoReturn
 
 # For each provider that is served: the variables that its SDK and this package read, key first.
 _VARIABLES = {
@@ -29,6 +30,12 @@ class Sandbox:
         self._core = core
         # Also when the interpreter ends: the temporary folder must not outlive it.
         weakref.finalize(self, core.close)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Sandbox is a server in this process, and cannot be pickled or copied; pass box.options(provider), which "
+            "reach it from other processes too"
+        )
 
     def url(self, provider: str) -> str:
         """The base URL of a provider, as its SDK wants it.

@@ -64,6 +64,9 @@ class StructuredOutput:
         shape = f"schema={self.schema!r:.60}" if self.pydantic_model is None else f"pydantic_model={self.name}"
         return f"StructuredOutput({shape}, name={self.name!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.schema, self.pydantic_model, self.name, self.strict, self.parser)
+
     def report(self, provider: str) -> list[dict[str, str]]:
         """What the provider cannot enforce, so that only the validation of the answer does.
 

@@ -5,12 +5,12 @@ use super::batch::Results;
 use super::errors::{configuration, named, to_py};
 use super::inputs::{Inputs, custom_ids, prompt};
 use super::json::to_map;
-use super::reply::{Usage, generation};
+use super::reply::Usage;
 use crate::batch::collect::{self, Outcome};
 use crate::batch::ids::RowIds;
 use crate::disk;
 use crate::error::Error;
-use crate::generation::{GenerationConfig, Prompt, with_system};
+use crate::generation::{FinishReason, Generation, GenerationConfig, Prompt, with_system};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -88,7 +88,9 @@ impl LocalBatch {
 
     /// The input at `index` has this answer.
     fn answer(&self, index: u64, text: String, finish_reason: &str, usage: &Usage, model: &str) -> PyResult<()> {
-        let generation = generation(text, finish_reason, usage, model);
+        let (finish_reason, model) = (FinishReason::named(finish_reason), Some(model.to_owned()));
+        let usage = Some(usage.0);
+        let generation = Generation { text, finish_reason, usage, model, id: None, raw: Default::default() };
         self.record(index, &Outcome::of(Ok(generation)))
     }
 

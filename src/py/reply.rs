@@ -14,17 +14,25 @@ pub struct Reply {
 
 #[pymethods]
 impl Reply {
-    /// The answer of a local engine. Its `raw` is what is given here.
+    /// An answer: of a local engine, whose `raw` is what else is given here, or one that was pickled.
     #[new]
-    fn new(text: String, finish_reason: &str, usage: &Usage, model: &str) -> Self {
-        let raw = json!({
-            "text": text,
-            "finish_reason": finish_reason,
-            "usage": {"input_tokens": usage.0.input_tokens, "output_tokens": usage.0.output_tokens},
-            "model": model,
+    #[pyo3(signature = (text, finish_reason, usage, model, id=None, raw=None))]
+    fn new(
+        text: String,
+        finish_reason: &str,
+        usage: Option<&Usage>,
+        model: Option<String>,
+        id: Option<String>,
+        raw: Option<Vec<u8>>,
+    ) -> Self {
+        let usage = usage.map(|usage| usage.0);
+        let raw = raw.map(Bytes::from).unwrap_or_else(|| {
+            let counts =
+                usage.map(|usage| json!({"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}));
+            json!({"text": text, "finish_reason": finish_reason, "usage": counts, "model": model}).to_string().into()
         });
-        let generation = generation(text, finish_reason, usage, model);
-        Self { generation: Generation { raw: raw.to_string().into(), ..generation } }
+        let finish_reason = FinishReason::named(finish_reason);
+        Self { generation: Generation { text, finish_reason, usage, model, id, raw } }
     }
 
     /// The text; with a schema, the JSON text of the value.
@@ -58,16 +66,11 @@ impl Reply {
     fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.generation.raw)
     }
-}
 
-/// An answer of a local engine.
-pub fn generation(text: String, finish_reason: &str, usage: &Usage, model: &str) -> Generation {
-    let finish_reason = match finish_reason {
-        "stop" => FinishReason::Stop,
-        "length" => FinishReason::Length,
-        other => FinishReason::Other(other.to_owned()),
-    };
-    Generation { text, finish_reason, usage: Some(usage.0), model: Some(model.to_owned()), id: None, raw: Bytes::new() }
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let fields = (self.text(), self.finish_reason(), self.usage(), self.model(), self.id(), self.raw(py));
+        Ok((py.get_type::<Self>().into_any(), fields.into_pyobject(py)?.into_any()))
+    }
 }
 
 /// Tokens, with one meaning on every provider: input includes what was cached, output includes reasoning.
