@@ -97,8 +97,8 @@ def test_the_sandbox_uses_nothing_of_the_client() -> None:
     assert astray == set()
 
 
-def test_unsafe_is_in_one_file() -> None:
-    assert naming(r"\bunsafe\b") == {"src/py/text.rs"}
+def test_unsafe_is_in_two_files() -> None:
+    assert naming(r"\bunsafe\b") == {"src/py/arrow.rs", "src/py/text.rs"}
 
 
 @pytest.mark.parametrize("place", PURE)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
-    from typing import Any
+    from typing import Any, NoReturn
 
     from ._config import GenerationConfig
     from ._structured import StructuredOutput
@@ -63,6 +63,12 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.provider!r}, {self.model!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Client holds a key, and cannot be pickled or copied; make one where it is used, such as in each worker: "
+            f"llmbackend.client({self.provider!r}, {self.model!r}, ...)"
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -132,7 +138,10 @@ class Client:
         (`batch_options={"native": ...}` chooses).
 
         Args:
-            inputs: Any iterable of prompts, read once. An empty one makes a `CompletedBatch` without results.
+            inputs: Any iterable of prompts, read once: a list, a generator, a column (of pandas, polars, numpy or
+                datasets), an open text file, whose lines are prompts. An empty one makes a `CompletedBatch` without
+                results. What iterates as something else (a table, a mapping) is refused; what the iterable itself
+                raises is raised as it is, with a note that nothing was sent.
             config: How to generate, for all of them. `extra["conversations"]` holds one conversation for each input.
             schema: The shape that every answer must have.
             batch_options: `display_name`, `completion_window` ("24h" or "48h"), `custom_ids` (one for each input),
@@ -142,8 +151,9 @@ class Client:
         Raises:
             ConfigurationError: A mistake in an argument or an input; nothing was sent.
             APIError: The provider refused.
-            APIConnectionError: No answer came. If the job may have been created all the same, the message says how to
-                find out; it is never created twice.
+            APIConnectionError: No answer came, and no job was created.
+            UnknownCreateError: A job may have been created all the same: what came back does not tell, and a minute's
+                search did not find it. It is not created a second time; the message says how to go on.
             KeyboardInterrupt: Ctrl-C. A note on it says what became of the job; or of immediate calls, how to get at
                 the answers that had come. So does one on whatever else a handler of a signal raises.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._core import unknown_name
+from ._core import read_ids, unknown_name
 from .errors import ConfigurationError
 
 TYPE_CHECKING = False
@@ -123,14 +123,7 @@ class BatchOptions:
 def _custom_ids(ids: Iterable[str] | None) -> list[str] | None:
     if ids is None:
         return None
-    if isinstance(ids, (str, bytes, dict, set, frozenset)) or not hasattr(ids, "__iter__"):
-        raise ConfigurationError(
-            f'batch_options["custom_ids"] is a {type(ids).__name__}; give a list of str, one for each input'
-        )
-    try:
-        names = list(ids)
-    except Exception as error:
-        raise ConfigurationError(f'batch_options["custom_ids"] raised {type(error).__name__}: {error}') from error
+    names: list[str] = read_ids(ids)
     for i, name in enumerate(names):
         if not isinstance(name, str):
             raise ConfigurationError(f'batch_options["custom_ids"][{i}] is a {type(name).__name__}; an id is a str')

@@ -2,6 +2,7 @@
 
 use super::errors::{configuration, to_py};
 use super::json::{lone_surrogate, to_json, to_text};
+use super::series::{Place, Series, read_all};
 use super::text::Text;
 use crate::batch::ids::RowIds;
 use crate::batch::immediate::Prompts;
@@ -10,9 +11,8 @@ use crate::client::Client;
 use crate::disk;
 use crate::generation::{Prompt, messages};
 use crate::providers::{BatchApi, Form};
-use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyIterator, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use serde_json::Value;
 
 /// Inputs pulled under the GIL at once.
@@ -37,16 +37,17 @@ impl Input {
 
 /// The inputs of a batch, read once.
 pub struct Inputs<'py> {
-    iterator: Bound<'py, PyIterator>,
+    series: Series<'py>,
     /// Conversations that stand in for the inputs, and how many they were.
     conversations: Option<(usize, std::vec::IntoIter<Vec<Value>>)>,
-    count: usize,
 }
+
+const PLACE: Place = Place { name: "inputs", items: "prompts" };
 
 impl<'py> Inputs<'py> {
     pub fn new(inputs: &Bound<'py, PyAny>, conversations: Option<Vec<Vec<Value>>>) -> PyResult<Self> {
         let conversations = conversations.map(|list| (list.len(), list.into_iter()));
-        Ok(Self { iterator: iterate(inputs)?, conversations, count: 0 })
+        Ok(Self { series: Series::new(inputs, PLACE)?, conversations })
     }
 
     /// Writes one row for each of them, in the first of `forms` that holds them.
@@ -60,7 +61,7 @@ impl<'py> Inputs<'py> {
         let with_file = |form| disk::temporary("the requests").map(|file| (form, file));
         let forms: Vec<_> = forms.into_iter().map(with_file).collect::<crate::Result<_>>().map_err(to_py)?;
         let mut plan = Plan::new(client, forms, custom_ids).map_err(to_py)?;
-        while let Some((first, chunk)) = self.next_chunk(py)? {
+        while let Some((first, chunk)) = self.next_chunk()? {
             py.detach(|| {
                 each(chunk, first, |input| match input {
                     Ready::Text(text) => plan.push_text(text),
@@ -80,7 +81,7 @@ impl<'py> Inputs<'py> {
         check: impl Fn(Prompt, u64) -> crate::Result<Prompt> + Sync,
     ) -> PyResult<Prompts> {
         let mut prompts = Prompts::new().map_err(to_py)?;
-        while let Some((first, chunk)) = self.next_chunk(py)? {
+        while let Some((first, chunk)) = self.next_chunk()? {
             py.detach(|| {
                 each(chunk, first, |input| {
                     let prompt = match input {
@@ -96,18 +97,18 @@ impl<'py> Inputs<'py> {
     }
 
     /// Up to a thousand inputs and the index of the first; None after the last.
-    fn next_chunk(&mut self, py: Python<'py>) -> PyResult<Option<(usize, Vec<Input>)>> {
-        let first = self.count;
-        let mut chunk = pull(py, &self.iterator, first)?;
-        self.count += chunk.len();
+    fn next_chunk(&mut self) -> PyResult<Option<(usize, Vec<Input>)>> {
+        let first = self.series.count();
+        let mut chunk = pull(&mut self.series)?;
+        let count = self.series.count();
         if let Some((expected, conversations)) = &mut self.conversations {
             let wanted = chunk.len();
             chunk = conversations.by_ref().take(wanted).map(Input::Messages).collect();
             if chunk.len() < wanted {
-                return Err(wrong_number(*expected, format!("at least {}", self.count)));
+                return Err(wrong_number(*expected, format!("at least {count}")));
             }
-            if wanted == 0 && *expected != self.count {
-                return Err(wrong_number(*expected, self.count.to_string()));
+            if wanted == 0 && *expected != count {
+                return Err(wrong_number(*expected, count.to_string()));
             }
         }
         Ok(if chunk.is_empty() { None } else { Some((first, chunk)) })
@@ -131,6 +132,12 @@ pub fn prompt(input: &Bound<'_, PyAny>) -> PyResult<Prompt> {
     }
 }
 
+/// `batch_options["custom_ids"]` as a list, of whatever kind it is.
+#[pyfunction]
+pub fn read_ids<'py>(ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    read_all(ids, Place { name: "batch_options[\"custom_ids\"]", items: "ids" })
+}
+
 /// `batch_options["custom_ids"]`, checked.
 pub fn custom_ids(names: &[Bound<'_, PyString>], api: Option<&dyn BatchApi>) -> PyResult<RowIds> {
     let read = |(i, name): (usize, &Bound<'_, PyString>)| {
@@ -140,48 +147,15 @@ pub fn custom_ids(names: &[Bound<'_, PyString>], api: Option<&dyn BatchApi>) -> 
     RowIds::custom(names, api).map_err(to_py)
 }
 
-/// Refuses what is iterable but was not meant as a series of prompts.
-fn iterate<'py>(inputs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
-    let kind = inputs.get_type().name()?;
-    if inputs.is_instance_of::<PyString>()
-        || inputs.is_instance_of::<PyBytes>()
-        || inputs.is_instance_of::<PyByteArray>()
-    {
-        return Err(configuration(format!(
-            "inputs is one {kind}; give a list (or any iterable) of prompts, like [prompt]"
-        )));
-    }
-    if inputs.is_instance_of::<PyDict>() {
-        return Err(configuration(
-            "inputs is a dict; give its values as the prompts, and its keys as batch_options[\"custom_ids\"]",
-        ));
-    }
-    if inputs.is_instance_of::<PySet>() || inputs.is_instance_of::<PyFrozenSet>() {
-        return Err(configuration(format!(
-            "inputs is a {kind}, which has no order for the results to be in; give a list"
-        )));
-    }
-    inputs.try_iter().map_err(|error| match error.is_instance_of::<PyTypeError>(inputs.py()) {
-        true => caused(format!("inputs is a {kind}; give a list (or any iterable) of prompts"), error),
-        false => raised(inputs.py(), error, 0),
-    })
-}
-
-fn pull(py: Python<'_>, iterator: &Bound<'_, PyIterator>, first: usize) -> PyResult<Vec<Input>> {
+fn pull(series: &mut Series<'_>) -> PyResult<Vec<Input>> {
     let mut chunk = Vec::with_capacity(CHUNK);
-    let mut iterator = iterator.clone();
     let mut size = 0;
     while chunk.len() < CHUNK && size < CHUNK_SIZE {
-        let index = first + chunk.len();
-        match iterator.next() {
-            None => break,
-            Some(Ok(item)) => {
-                let input = read(&item, || format!("inputs[{index}]"))?;
-                size += input.size();
-                chunk.push(input);
-            }
-            Some(Err(error)) => return Err(raised(py, error, index)),
-        }
+        let index = series.count();
+        let Some(item) = series.next()? else { break };
+        let input = read(&item, || format!("inputs[{index}]"))?;
+        size += input.size();
+        chunk.push(input);
     }
     Ok(chunk)
 }
@@ -194,21 +168,24 @@ fn read(item: &Bound<'_, PyAny>, place: impl Fn() -> String) -> PyResult<Input> 
     if item.is_instance_of::<PyList>() || item.is_instance_of::<PyTuple>() {
         return Ok(Input::Messages(messages(to_json(item, &place)?, &place).map_err(to_py)?));
     }
-    Err(configuration(format!("{place} is a {}; a prompt is a str, or a list of messages", item.get_type().name()?)))
+    let (kind, hint) = (item.get_type().name()?, hint(item)?);
+    Err(configuration(format!("{place} is a {kind}; a prompt is a str, or a list of messages{hint}")))
 }
 
-/// The caller's iterable failed. Nothing was sent.
-fn raised(py: Python<'_>, error: PyErr, index: usize) -> PyErr {
-    if !error.is_instance_of::<PyException>(py) {
-        return error; // KeyboardInterrupt and its like are not about the inputs.
-    }
-    caused(format!("inputs raised {error} after {index} prompts; nothing was sent"), error)
-}
-
-fn caused(message: String, cause: PyErr) -> PyErr {
-    let error = configuration(message);
-    Python::attach(|py| error.set_cause(py, Some(cause)));
-    error
+/// What to do about an item that is no prompt, where that can be said.
+fn hint(item: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+    // NaN is not itself, and pandas' NA does not even tell.
+    Ok(if item.is_none() || item.ne(item).unwrap_or(false) || item.get_type().name()? == "NAType" {
+        ". It is a missing value: leave it out, or put a text in its place"
+    } else if item.is_instance_of::<PyBytes>() {
+        ". Decode it, or open the file in text mode"
+    } else if item.is_instance_of::<PyDict>() {
+        ". A single message belongs into a list; of a table's row, give the text of one column"
+    } else if item.hasattr("as_py")? {
+        ". Give the list that to_pylist() makes of the array"
+    } else {
+        ""
+    })
 }
 
 /// An input in a form that needs no Python.

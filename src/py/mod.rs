@@ -1,5 +1,6 @@
 //! The only folder that knows Python: the module `llmbackend._core`.
 
+mod arrow;
 mod batch;
 mod client;
 mod errors;
@@ -10,6 +11,7 @@ mod reply;
 mod runtime;
 mod sandbox;
 mod schema;
+mod series;
 mod text;
 
 use pyo3::prelude::*;
@@ -21,6 +23,8 @@ mod _core {
     use super::batch::{Batch, Results};
     #[pymodule_export]
     use super::client::{Client, provider_names, unknown_name};
+    #[pymodule_export]
+    use super::inputs::read_ids;
     #[pymodule_export]
     use super::local::{LocalBatch, local_prompt};
     #[pymodule_export]
