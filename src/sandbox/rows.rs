@@ -1,5 +1,6 @@
 //! Rows of batch jobs on disk: read by their place, written one by one.
 
+use super::store;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ impl LineFile {
                 self.bytes += 1;
                 writer
             }
-            none => none.insert(BufWriter::with_capacity(1 << 20, File::create(&self.path)?)),
+            none => none.insert(BufWriter::with_capacity(1 << 20, store::create(&self.path)?)),
         };
         self.bytes += line.len() as u64;
         writer.write_all(line)

@@ -107,6 +107,20 @@ pub struct StoredFile {
     pub path: PathBuf,
 }
 
+/// How files in a store are opened to be written: for this user alone, since they hold prompts and answers.
+pub fn private() -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// An empty file at `path`, in place of what is there.
+pub fn create(path: &Path) -> io::Result<std::fs::File> {
+    private().truncate(true).open(path)
+}
+
 /// The files of all providers, their contents on disk.
 #[derive(Debug)]
 pub struct Store {
@@ -115,9 +129,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store in `directory`, which is made if missing.
+    /// A store in `directory`, which is made if missing, for this user alone.
     pub fn new(directory: &Path) -> io::Result<Store> {
-        std::fs::create_dir_all(directory)?;
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(directory)?;
         Ok(Store { directory: directory.to_path_buf(), files: Mutex::default() })
     }
 
