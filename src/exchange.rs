@@ -1,5 +1,6 @@
 //! HTTP as plain data: what a provider asks the transport to send, and what came back.
 
+use crate::providers::address::BaseUrl;
 use bytes::Bytes;
 use std::fs::File;
 use std::sync::Arc;
@@ -12,8 +13,7 @@ const SHORTEST_SECRET: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub provider: &'static str,
-    /// Without a trailing slash.
-    pub base_url: String,
+    pub base_url: BaseUrl,
     pub headers: Vec<Header>,
     /// Seconds of silence after which a request counts as lost.
     pub timeout: Duration,
@@ -55,18 +55,6 @@ impl Endpoint {
                 .iter()
                 .fold(text, |text, form| text.replace(form, "***"))
         })
-    }
-
-    pub fn url(&self, path: &str) -> String {
-        if path.starts_with('/') {
-            return format!("{}{path}", self.origin());
-        }
-        format!("{}/{path}", self.base_url)
-    }
-
-    /// The scheme and host of the base URL: all of it that is safe to show.
-    pub fn origin(&self) -> String {
-        url::Url::parse(&self.base_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,6 @@
 use crate::error::{ConnectionError, Error, Result};
 use crate::exchange::{Body, Endpoint, Headers, Method, Request, Response};
 use crate::jsonl::read_at;
-use crate::providers::settings::is_loopback;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use std::fs::File;
@@ -115,8 +114,8 @@ impl Transport {
             Method::Post => reqwest::Method::POST,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let direct = self.direct.as_ref().filter(|_| is_loopback(&endpoint.base_url));
-        let mut builder = direct.unwrap_or(&self.http).request(method, endpoint.url(&request.path));
+        let direct = self.direct.as_ref().filter(|_| endpoint.base_url.is_loopback());
+        let mut builder = direct.unwrap_or(&self.http).request(method, endpoint.base_url.join(&request.path));
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
@@ -225,7 +224,7 @@ impl<'e> Watch<'e> {
         let message = if sent {
             format!("the connection broke before the whole answer was here: {cause}")
         } else {
-            format!("cannot connect to {}: {cause}. Check base_url and the network.", self.endpoint.origin())
+            format!("cannot connect to {}: {cause}. Check base_url and the network.", self.endpoint.base_url.origin())
         };
         failure(self.endpoint, message, timed_out, sent)
     }

@@ -1,5 +1,6 @@
 //! A folder of pure files for each provider: functions that build requests and read replies. No socket, no clock, no `&mut`.
 
+pub mod address;
 mod anthropic;
 mod errors;
 mod gemini;

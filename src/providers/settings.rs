@@ -1,5 +1,6 @@
 //! What a client's options and the environment say about a provider, checked.
 
+use super::address::BaseUrl;
 use crate::error::{Error, Result};
 use crate::exchange::{Endpoint, Header};
 use crate::suggest;
@@ -9,27 +10,25 @@ use std::time::Duration;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 const DEFAULT_MAX_RETRIES: u32 = 2;
 const TIME_SCALE: &str = "LLMBACKEND_TEST_TIMESCALE";
+/// Headers that say where a message ends, or how its body is encoded: a wrong one breaks the request, or a download.
+const FRAMING: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 /// Options that every remote provider has.
 const COMMON: &[&str] = &["api_key", "base_url", "timeout", "max_retries", "headers"];
-
-/// Whether a base URL is the provider `host` itself, a regional host of it, or a stand-in that is mounted under its name.
-pub fn is_host(base_url: &str, host: &str) -> bool {
-    let is_its_name = |name: &str| name == host || name.strip_suffix(host).is_some_and(|region| region.ends_with('.'));
-    url::Url::parse(base_url).is_ok_and(|url| {
-        let mount = url.path_segments().and_then(|mut segments| segments.next());
-        url.host_str().is_some_and(is_its_name) || mount.is_some_and(is_its_name)
-    })
-}
-
-/// Whether a base URL leads to this machine itself.
-pub fn is_loopback(base_url: &str) -> bool {
-    url::Url::parse(base_url).is_ok_and(|url| match url.host() {
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    })
-}
 
 /// By RFC 9110: a name is a token; a value here is printable ASCII, blanks and tabs.
 fn is_legal(header: &Header) -> bool {
@@ -45,6 +44,15 @@ fn source(option: &str, variable: &str) -> String {
         (option, "") => format!("the option {option}"),
         (option, variable) => format!("the option {option} or in the environment's {variable}"),
     }
+}
+
+/// `text` without blanks around it, and without the quotation marks that files of variables (`KEY="..."`) leave around a
+/// value; None if nothing is left.
+fn non_empty(text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_quoted = |mark: char| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
+    let text = if ['"', '\''].into_iter().any(is_quoted) { text[1..text.len() - 1].trim() } else { text };
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 type Environment = Box<dyn Fn(&str) -> Option<String>>;
@@ -73,20 +81,26 @@ impl Settings {
     pub fn text(&self, name: &str, variable: &str) -> Result<Option<String>> {
         let given = match self.options.get(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            Some(Value::String(text)) => non_empty(text),
             Some(_) => return Err(Error::configuration(format!("{} must be a str", source(name, "")))),
         };
         Ok(given.or_else(|| self.variable(variable)))
     }
 
     pub fn variable(&self, name: &str) -> Option<String> {
-        (self.environment)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        (self.environment)(name).as_deref().and_then(non_empty)
     }
 
     /// A credential: as [`Settings::text`], and fit for a header.
     pub fn credential(&self, name: &str, variable: &str) -> Result<Option<String>> {
         let key = self.text(name, variable)?;
         match &key {
+            Some(key) if key.starts_with(['"', '\'', '`']) || key.ends_with(['"', '\'', '`']) => {
+                Err(Error::configuration(format!(
+                    "the key in {} begins or ends with a quotation mark, which is not a part of it; take it out",
+                    source(name, variable)
+                )))
+            }
             Some(key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Error::configuration(format!(
                 "the key in {} has a blank or a character that is not printable ASCII inside; copy it again",
                 source(name, variable)
@@ -95,31 +109,27 @@ impl Settings {
         }
     }
 
-    /// The base URL, without trailing slashes.
-    pub fn base_url(&self, variable: &str, default: &str) -> Result<String> {
-        let Some(text) = self.text("base_url", variable)? else { return Ok(default.to_owned()) };
-        let wrong = |why: &str| Err(Error::configuration(format!("base_url (or {variable}) {why}")));
-        match url::Url::parse(&text) {
-            Err(error) => wrong(&format!("is no URL ({error}); it looks like {default}")),
-            Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
-                wrong(&format!("must begin with http:// or https:// and name a host, like {default}"))
-            }
-            Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-                wrong("must end with its path: it has a query (?) or a fragment (#)")
-            }
-            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                wrong("must not hold a user name or password; use api_key or headers")
-            }
-            Ok(_) => Ok(text.trim_end_matches('/').to_owned()),
-        }
+    /// The base URL.
+    pub fn base_url(&self, variable: &str, default: &str) -> Result<BaseUrl> {
+        let text = self.text("base_url", variable)?.unwrap_or_else(|| default.to_owned());
+        BaseUrl::parse(&text).map_err(|why| {
+            Error::configuration(format!("base_url (or the environment's {variable}) {why}; it looks like {default}"))
+        })
     }
 
     /// The endpoint, with the provider's `headers` under the caller's own.
-    pub fn endpoint(&self, provider: &'static str, base_url: String, headers: Vec<Header>) -> Result<Endpoint> {
+    pub fn endpoint(&self, provider: &'static str, base_url: BaseUrl, headers: Vec<Header>) -> Result<Endpoint> {
         let mut headers = headers;
         for header in self.own_headers()? {
             headers.retain(|known| !known.name.eq_ignore_ascii_case(&header.name));
             headers.push(header);
+        }
+        if let Some(header) = headers.iter().find(|header| FRAMING.contains(&header.name.to_ascii_lowercase().as_str()))
+        {
+            return Err(Error::configuration(format!(
+                "headers has '{}', which says how the body of a message is to be read, and is set for each request; leave it out",
+                header.name
+            )));
         }
         if let Some(header) = headers.iter().find(|header| !is_legal(header)) {
             return Err(Error::configuration(format!(
@@ -146,8 +156,8 @@ impl Settings {
     }
 
     /// What tests make our own delays shorter by, at servers on this machine alone.
-    fn time_scale(&self, base_url: &str) -> Result<f64> {
-        let Some(text) = self.variable(TIME_SCALE).filter(|_| is_loopback(base_url)) else { return Ok(1.0) };
+    fn time_scale(&self, base_url: &BaseUrl) -> Result<f64> {
+        let Some(text) = self.variable(TIME_SCALE).filter(|_| base_url.is_loopback()) else { return Ok(1.0) };
         text.parse().ok().filter(|scale| (0.0..=1.0).contains(scale)).ok_or_else(|| {
             Error::configuration(format!("the environment's {TIME_SCALE} is '{text}'; it must be a number from 0 to 1"))
         })
@@ -210,24 +220,51 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_is_cleaned_or_refused() {
+    fn a_base_url_that_is_wrong_is_named() {
         let base = |text: &str| settings(json!({"base_url": text})).base_url("URL", "https://default/v1");
-        assert_eq!(base("http://h/v1//").unwrap(), "http://h/v1");
-        assert_eq!(base(" ").unwrap(), "https://default/v1");
-        for bad in ["h/v1", "ftp://h", "http://h/v1?x=1", "http://h/#a", "http://u:p@h/v1", "http://"] {
-            assert!(base(bad).is_err(), "{bad}");
-        }
+        assert_eq!(base(" ").unwrap().url, "https://default/v1");
+        assert_eq!(base("'http://h/v1/'").unwrap().url, "http://h/v1");
+        let error = base("http:///v1").unwrap_err().to_string();
+        assert!(error.contains("URL) names no host") && error.contains("looks like https://default/v1"), "{error}");
     }
 
     #[test]
-    fn a_provider_itself_is_told_by_host_or_mount() {
-        let host = "api.openai.com";
-        let mounted = "http://127.0.0.1:1/api.openai.com/v1";
-        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", mounted] {
-            assert!(is_host(url, host), "{url}");
+    fn quotation_marks_around_a_key_are_not_sent() {
+        let key = |text: &str| {
+            let text = text.to_owned();
+            Settings::new(Map::new(), move |_| Some(text.clone())).credential("", "KEY")
+        };
+        for quoted in ["\"sk-1\"", "'sk-1'", " \" sk-1 \"\n", "sk-1"] {
+            assert_eq!(key(quoted).unwrap().unwrap(), "sk-1", "{quoted}");
         }
-        for url in ["http://localhost:8000/v1", "https://api.openai.com.evil.org/v1", "https://notapi.openai.com/v1"] {
-            assert!(!is_host(url, host), "{url}");
+        for empty in ["\"\"", "''", "' '"] {
+            assert_eq!(key(empty).unwrap(), None, "{empty}");
+        }
+        for bad in [
+            "\"sk-1",
+            "sk-1'",
+            "'sk-1\"",
+            "`sk-1`",
+            "\u{201c}sk-1\u{201d}",
+            "\"'sk-1'\"",
+            "\u{feff}sk-1",
+            "Bearer sk-1",
+        ] {
+            let error = key(bad).unwrap_err().to_string();
+            assert!(error.contains("the environment's KEY") && !error.contains("sk-1"), "{bad}: {error}");
+        }
+        assert_eq!(settings(json!({"api_key": "'sk-2'"})).credential("api_key", "KEY").unwrap().unwrap(), "sk-2");
+    }
+
+    #[test]
+    fn headers_that_frame_a_message_are_refused_by_name() {
+        let base = || BaseUrl::parse("http://h").unwrap();
+        for name in ["Content-Length", "transfer-encoding", "CONNECTION", "Accept-Encoding", "Content-Type", "expect"] {
+            let error = settings(json!({"headers": {name: "5"}})).endpoint("p", base(), Vec::new()).unwrap_err();
+            assert!(error.to_string().contains(&format!("headers has '{name}'")), "{error}");
+        }
+        for name in ["host", "user-agent", "x-content-length", "authorization", "accept"] {
+            assert!(settings(json!({"headers": {name: "5"}})).endpoint("p", base(), Vec::new()).is_ok(), "{name}");
         }
     }
 
@@ -243,7 +280,7 @@ mod tests {
             json!({"headers": {"a b": "c"}}),
             json!({"headers": {"a": "b\n"}}),
         ] {
-            assert!(settings(bad).endpoint("p", String::new(), Vec::new()).is_err());
+            assert!(settings(bad).endpoint("p", BaseUrl::parse("http://h").unwrap(), Vec::new()).is_err());
         }
     }
 }

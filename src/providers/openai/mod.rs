@@ -5,7 +5,7 @@ mod batches;
 mod errors;
 mod reply;
 
-use super::settings::{self, Settings};
+use super::settings::Settings;
 use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading};
 use crate::answer::ReadingSchema;
 use crate::error::{ApiError, Error, Result};
@@ -16,6 +16,8 @@ use serde_json::{Map, Value, json};
 
 const NAME: &str = "openai";
 const HOST: &str = "api.openai.com";
+/// Microsoft's OpenAI: each customer's own host is below it.
+const AZURE: &str = "openai.azure.com";
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 /// The least `max_output_tokens` that OpenAI takes (OpenAPI description of CreateResponse).
 const LEAST_MAX_TOKENS: u64 = 16;
@@ -23,14 +25,14 @@ const LEAST_MAX_TOKENS: u64 = 16;
 pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     settings.check_names(NAME, &["organization", "project"])?;
     let base_url = settings.base_url("OPENAI_BASE_URL", DEFAULT_BASE_URL)?;
-    let is_openai = settings::is_host(&base_url, HOST);
+    let is_openai = base_url.is_host(HOST) || base_url.is_below(AZURE);
     let mut headers = Vec::new();
     let mut header = |name: &str, value: Option<String>, secret| {
         headers.extend(value.map(|value| Header { name: name.into(), value, secret }));
     };
     match settings.credential("api_key", "OPENAI_API_KEY")? {
         Some(key) => header("authorization", Some(format!("Bearer {key}")), true),
-        None if is_openai => {
+        None if is_openai && !["authorization", "api-key"].iter().any(|name| settings.has_header(name)) => {
             return Err(Error::configuration("no key for openai: set OPENAI_API_KEY, or give the option api_key"));
         }
         // A server of the caller's own may need none.
