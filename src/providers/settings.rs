@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::exchange::{Endpoint, Header};
+use crate::redact::Redactor;
 use crate::suggest;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -116,7 +117,10 @@ impl Settings {
                 header.name
             )));
         }
-        Ok(Endpoint { provider, base_url, headers, timeout: self.timeout()?, max_retries: self.max_retries()? })
+        let mut redactor = Redactor::default();
+        headers.iter().filter(|header| header.secret).for_each(|header| redactor.add_header(&header.value));
+        let (timeout, max_retries) = (self.timeout()?, self.max_retries()?);
+        Ok(Endpoint { provider, base_url, headers, timeout, max_retries, redactor })
     }
 
     fn timeout(&self) -> Result<Duration> {
