@@ -182,7 +182,7 @@ impl Client {
                 redact(&mut error.message);
                 [&mut error.text, &mut error.response].into_iter().flatten().for_each(redact);
             }
-            Error::Batch { message, .. } => redact(message),
+            Error::Batch { batch_id, message, .. } => [batch_id, message].into_iter().for_each(redact),
             // Nothing in these comes from a server, or it is redacted where it comes from.
             Error::Configuration(_)
             | Error::Schema { .. }

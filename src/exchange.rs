@@ -1,13 +1,11 @@
 //! HTTP as plain data: what a provider asks the transport to send, and what came back.
 
 use crate::providers::address::BaseUrl;
+use crate::redact::Redactor;
 use bytes::Bytes;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What is shorter is no secret, but a word ("EMPTY", "1") that honest messages hold too. In bytes.
-const SHORTEST_SECRET: usize = 8;
 
 /// Whom to talk to, and how: what every request of a client has in common.
 #[derive(Debug, Clone)]
@@ -20,6 +18,8 @@ pub struct Endpoint {
     pub max_retries: u32,
     /// Our own delays are multiplied by it: 1, or less where a test at a server on this machine asks for it.
     pub time_scale: f64,
+    /// Knows every credential that is sent.
+    pub redactor: Redactor,
 }
 
 #[derive(Clone)]
@@ -40,21 +40,7 @@ impl std::fmt::Debug for Header {
 impl Endpoint {
     /// `text` with every credential of this endpoint blacked out: servers like to quote keys.
     pub fn redact(&self, text: &str) -> String {
-        let values = self.headers.iter().filter(|header| header.secret).map(|header| header.value.as_str());
-        // Servers quote a key without the scheme before it.
-        let mut secrets: Vec<&str> =
-            values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or(value)]).collect();
-        secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
-        // One may be a part of another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.iter().fold(text.to_owned(), |text, secret| {
-            // JSON may escape what a header may hold.
-            let quoted = serde_json::Value::from(*secret).to_string();
-            let quoted = &quoted[1..quoted.len() - 1];
-            [secret, quoted, quoted.replace('/', "\\/").as_str()]
-                .iter()
-                .fold(text, |text, form| text.replace(form, "***"))
-        })
+        self.redactor.redact(text)
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`schema`] | pure | JSON Schema to each provider's dialect, and validation of answers |
 //! | [`providers`] | pure | one place a provider: builds requests, reads replies |
 //! | [`exchange`] | pure | HTTP as plain data |
+//! | [`redact`] | pure | credentials out of text |
 //! | [`jsonl`] | pure | rows out, rows in |
 //! | [`json`] | pure | reading what servers call JSON |
 //! | [`answer`] | pure | whether a structured answer fits what was asked for |
@@ -32,6 +33,7 @@ pub mod jsonl;
 pub mod providers;
 #[cfg(feature = "python")]
 mod py;
+pub mod redact;
 pub mod retry;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -30,6 +30,7 @@ PURE = [
     "src/json.rs",
     "src/jsonl.rs",
     "src/providers/",
+    "src/redact/",
     "src/retry.rs",
     "src/schema/",
     "src/suggest.rs",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
 import pickle
 import traceback
+import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
@@ -343,6 +345,142 @@ def test_an_answer_that_is_no_json_and_is_cut_within_the_key(provider: Provider,
             with pytest.raises(llmbackend.BatchItemsError) as caught:
                 client.fetch_batch_results(batch.id, SAID)
             key_is_nowhere(caught.value)
+
+
+# Everything below: a server that quotes the key in another form.
+
+HARD = "sk-proj-Ab/cD+12=3_secret/45=="
+
+
+def escaped(text: str) -> str:
+    """As PHP and JavaScript write JSON for HTML."""
+    return json.dumps(text)[1:-1].replace("/", "\\/").replace("=", "\\u003d").replace("+", "\\u002B")
+
+
+def in_characters(form: str) -> Callable[[str], str]:
+    return lambda text: "".join(form.format(ord(character)) for character in text)
+
+
+def base64_of(before: str, alphabet: bytes | None = None, padding: bool = True) -> Callable[[str], str]:
+    def encode(text: str) -> str:
+        encoded = base64.b64encode((before + text).encode(), alphabet).decode()
+        return encoded if padding else encoded.rstrip("=")
+
+    return encode
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "JSON": escaped,
+    "JSON, every character": in_characters("\\u{:04x}"),
+    "JSON in JSON": lambda text: escaped(escaped(text)),
+    "percent": lambda text: urllib.parse.quote(text, safe=""),
+    "percent, lower case": lambda text: (
+        urllib.parse.quote(text, safe="").lower().replace("ab", "Ab").replace("cd", "cD")
+    ),
+    "percent, every character": in_characters("%{:02X}"),
+    "percent twice": lambda text: urllib.parse.quote(urllib.parse.quote(text, safe=""), safe=""),
+    "a form": urllib.parse.quote_plus,
+    "a form, decoded once too often": lambda text: urllib.parse.unquote_plus(text),
+    "HTML, hexadecimal": in_characters("&#x{:X};"),
+    "HTML, decimal": in_characters("&#{:d};"),
+    "HTML, by name": lambda text: text.replace("/", "&sol;").replace("+", "&plus;").replace("=", "&equals;"),
+    "HTML in JSON": lambda text: escaped(in_characters("&#{:d};")(text)),
+    "JSON in a URL": lambda text: urllib.parse.quote(escaped(text), safe=""),
+    "base64 of Bearer": base64_of("Bearer "),
+    "base64 of a user": base64_of("user:"),
+    "base64, first place": base64_of(""),
+    "base64, second place": base64_of(":"),
+    "base64, third place": base64_of("u:", padding=False),
+    "base64 for URLs": base64_of("me:", b"-_", padding=False),
+    "base64 in a URL": lambda text: urllib.parse.quote(base64_of("Bearer ")(text), safe=""),
+    "Python's repr": in_characters("\\x{:02x}"),
+    "cut": lambda text: text[:14] + "...",
+    "cut, escaped": lambda text: escaped(text[:14] + "..."),
+}
+
+
+def hard_key_is_nowhere(error: BaseException | None, quoted: str) -> None:
+    if error is None:
+        return
+    key_is_nowhere(error)
+    stack = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    variables = [frame.locals for frame in stack if frame.filename.startswith(PACKAGE)]
+    seen = f"{error}{vars(error)}{error.args}{variables}{pickle.dumps(error).decode('latin-1')}"
+    for text in (HARD[8:], quoted, json.dumps(quoted)[1:-1], base64_of("")(HARD)[4:-6]):
+        assert text not in seen
+    hard_key_is_nowhere(error.__cause__, quoted)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_in_another_form_is_in_no_error(provider: Provider, box: Any, form: str) -> None:
+    quoted = FORMS[form](HARD)
+    # Some forms are JSON's own escapes, some would be escaped once more.
+    for said in (f'"bad key: {quoted}"', json.dumps(f"bad key: {quoted}")):
+        try:
+            json.loads(said)
+        except ValueError:
+            continue
+        body = f'{{"error": {{"message": {said}, "code": {said}, "status": {said}, "type": {said}}}}}'
+        replies = [
+            Reply(
+                401, {"content-type": "application/json", "x-request-id": quoted, "request-id": quoted}, body.encode()
+            ),
+            Reply(200, {"content-type": "text/html"}, b"x" * 190 + b" " + quoted.encode()),
+            Reply(302, {"location": f"https://elsewhere/?key={quoted}"}),
+        ]
+        for reply in replies:
+            with Proxy(box, lambda _, reply=reply: reply) as proxy:
+                client = opened(provider, {"api_key": HARD, **options_through(proxy, provider, box)})
+                for call in (lambda: client.get_response("a"), lambda: client.get_batch(IDS[provider.name]).status()):
+                    with pytest.raises(llmbackend.APIError, match=r"\*\*\*") as caught:
+                        call()
+                    hard_key_is_nowhere(caught.value, quoted)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_in_another_form_is_in_no_item(box: Any, form: str) -> None:
+    quoted = FORMS[form](HARD)
+    answer = {"status_code": 401, "body": {"error": {"message": f"bad key: {quoted}", "code": quoted}}}
+    rows = [
+        json.dumps({"custom_id": "llmb-000000", "response": answer}),
+        json.dumps({"custom_id": "llmb-000001", "error": {"code": "batch_expired", "message": f"bad key: {quoted}"}}),
+    ]
+    job = {"id": "batch_a", "status": "completed", "output_file_id": "f", "request_counts": {"total": 2}}
+    failed = {"id": "batch_b", "status": "failed", "errors": {"data": [{"message": f"bad {quoted}", "code": quoted}]}}
+
+    def hook(exchange: Exchange) -> Reply:
+        if is_content(exchange):
+            return Reply(200, {}, "\n".join(rows).encode())
+        return Reply.of(failed if "batch_b" in exchange.path else job)
+
+    with Proxy(box, hook) as proxy:
+        client = llmbackend.client("openai", "m", api_key=HARD, base_url=proxy.url)
+        for item in client.get_batch("batch_a").items():
+            assert "***" in str(item.error)
+            hard_key_is_nowhere(item.error, quoted)
+            assert quoted not in repr(item)
+        with pytest.raises(llmbackend.BatchFailedError, match=r"\*\*\*") as caught:
+            client.get_batch("batch_b").wait()
+        hard_key_is_nowhere(caught.value, quoted)
+
+
+def test_a_state_that_quotes_the_key(box: Any) -> None:
+    with Proxy(box, lambda _: Reply.of({"id": "batch_a", "status": f"stuck at {KEY}"})) as proxy:
+        client = llmbackend.client("openai", "m", api_key=KEY, base_url=proxy.url)
+        assert client.get_batch_status("batch_a")["raw_state"] == "stuck at ***"
+
+
+def test_an_honest_message_is_not_changed(box: Any) -> None:
+    said = "Use a key like sk-proj-... in application/json; 100%25 of caf\u00e9 &amp; aGVsbG8gd29ybGQgaGVsbG8="
+    with Proxy(box, lambda _: Reply.of({"error": {"message": said}}, 400)) as proxy:
+        options = {
+            "api_key": HARD,
+            "base_url": proxy.url,
+            "headers": {"x-kind": "application/xml", "x-a": "helloworld"},
+        }
+        with pytest.raises(llmbackend.InvalidRequestError) as caught:
+            llmbackend.get_response("openai", "m", "a", **options)
+        assert caught.value.message == said
 
 
 LOUD = """

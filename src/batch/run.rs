@@ -118,6 +118,9 @@ impl Batch {
         let (client, response) = (self.client.clone(), response.clone());
         aside(move || {
             let Some(mut job) = client.provider.batches().read_job(&client.parse(&response)?) else { return Ok(None) };
+            // These are a server's words, in which it may quote a key.
+            let (redact, state) = (|text: &String| client.endpoint.redact(text), job.raw_state);
+            (job.raw_state, job.reasons) = (redact(&state), job.reasons.iter().map(redact).collect());
             let rows = std::mem::take(&mut job.rows);
             let rows = (!rows.is_empty()).then(|| spool(rows)).transpose()?;
             Ok(Some((job, rows)))
@@ -214,9 +217,8 @@ impl Batch {
         self.error(BatchErrorKind::Failed, &message)
     }
 
-    /// States and reasons are a server's words, in which it may quote a key.
     fn error(&self, kind: BatchErrorKind, message: &str) -> Error {
-        Error::batch(kind, &self.id, self.client.endpoint.redact(message))
+        Error::batch(kind, &self.id, message)
     }
 
     /// Waits, look by look: see [`Waiter`].

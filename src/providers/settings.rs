@@ -3,6 +3,7 @@
 use super::address::BaseUrl;
 use crate::error::{Error, Result};
 use crate::exchange::{Endpoint, Header};
+use crate::redact::Redactor;
 use crate::suggest;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -137,9 +138,11 @@ impl Settings {
                 header.name
             )));
         }
+        let mut redactor = Redactor::default();
+        headers.iter().filter(|header| header.secret).for_each(|header| redactor.add_header(&header.value));
         let (timeout, max_retries) = (self.timeout()?, self.max_retries()?);
         let time_scale = self.time_scale(&base_url)?;
-        Ok(Endpoint { provider, base_url, headers, timeout, max_retries, time_scale })
+        Ok(Endpoint { provider, base_url, headers, timeout, max_retries, time_scale, redactor })
     }
 
     fn timeout(&self) -> Result<Duration> {
