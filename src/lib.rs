@@ -10,6 +10,7 @@
 //! | [`exchange`] | pure | HTTP as plain data |
 //! | [`jsonl`] | pure | rows out, rows in |
 //! | [`json`] | pure | reading what servers call JSON |
+//! | `candidates` | pure | which texts of an answer in several messages may be the one that was asked for |
 //! | [`answer`] | pure | whether a structured answer fits what was asked for |
 //! | [`retry`] | pure | again? after how long? |
 //! | [`batch`] | both | many prompts as one job: plan, creation, lifecycle, collect (pure), submit, run, download (IO) |
@@ -22,6 +23,7 @@
 
 pub mod answer;
 pub mod batch;
+mod candidates;
 pub mod client;
 mod disk;
 pub mod error;

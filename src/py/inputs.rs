@@ -8,7 +8,7 @@ use crate::batch::immediate::Prompts;
 use crate::batch::plan::{Plan, Written};
 use crate::client::Client;
 use crate::disk;
-use crate::generation::{Prompt, messages};
+use crate::generation::{CONVERSATIONS, Prompt, messages};
 use crate::providers::{BatchApi, Form};
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
@@ -49,6 +49,11 @@ impl<'py> Inputs<'py> {
         Ok(Self { iterator: iterate(inputs)?, conversations, count: 0 })
     }
 
+    /// What the prompts are called in messages.
+    pub fn source(&self) -> &'static str {
+        if self.conversations.is_some() { CONVERSATIONS } else { "inputs" }
+    }
+
     /// Writes one row for each of them, in the first of `forms` that holds them.
     pub fn write(
         mut self,
@@ -59,7 +64,7 @@ impl<'py> Inputs<'py> {
     ) -> PyResult<Written> {
         let with_file = |form| disk::temporary("the requests").map(|file| (form, file));
         let forms: Vec<_> = forms.into_iter().map(with_file).collect::<crate::Result<_>>().map_err(to_py)?;
-        let mut plan = Plan::new(client, forms, custom_ids).map_err(to_py)?;
+        let mut plan = Plan::new(client, self.source(), forms, custom_ids).map_err(to_py)?;
         while let Some((first, chunk)) = self.next_chunk(py)? {
             py.detach(|| {
                 each(chunk, first, |input| match input {

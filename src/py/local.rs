@@ -70,8 +70,9 @@ impl LocalBatch {
         let common = config.common(system).map_err(to_py)?;
         common.refuse_conversation().map_err(to_py)?;
         let ids = ids.as_deref().map(|ids| custom_ids(ids, None)).transpose()?;
+        let source = inputs.source();
         let place_system = |prompt, index| {
-            with_system(prompt, common.system.as_deref()).map_err(|error| error.about(&format!("inputs[{index}]:")))
+            with_system(prompt, common.system.as_deref()).map_err(|error| error.about(&format!("{source}[{index}]:")))
         };
         let prompts = inputs.spool(py, place_system)?;
         let ids = RowIds::for_inputs(ids, prompts.count).map_err(to_py)?;

@@ -1,10 +1,11 @@
 //! What comes back from a single call.
 
 use crate::generation::{FinishReason, Generation};
+use crate::json;
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use serde_json::json;
+use std::borrow::Cow;
 
 /// What came back from a single call.
 #[pyclass(frozen, module = "llmbackend._core")]
@@ -17,7 +18,7 @@ impl Reply {
     /// The answer of a local engine. Its `raw` is what is given here.
     #[new]
     fn new(text: String, finish_reason: &str, usage: &Usage, model: &str) -> Self {
-        let raw = json!({
+        let raw = serde_json::json!({
             "text": text,
             "finish_reason": finish_reason,
             "usage": {"input_tokens": usage.0.input_tokens, "output_tokens": usage.0.output_tokens},
@@ -31,6 +32,12 @@ impl Reply {
     #[getter]
     fn text(&self) -> &str {
         &self.generation.text
+    }
+
+    /// Other texts of the reply, to be tried where this one does not fit.
+    #[getter]
+    fn alternatives(&self) -> Vec<String> {
+        self.generation.alternatives.clone()
     }
 
     #[getter]
@@ -58,6 +65,12 @@ impl Reply {
     fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.generation.raw)
     }
+
+    /// The reply's body as JSON that any parser takes.
+    fn repaired(&self) -> String {
+        let text = String::from_utf8_lossy(&self.generation.raw);
+        json::strict(&text).map(Cow::into_owned).unwrap_or_else(|_| text.clone().into_owned())
+    }
 }
 
 /// An answer of a local engine.
@@ -67,7 +80,16 @@ pub fn generation(text: String, finish_reason: &str, usage: &Usage, model: &str)
         "length" => FinishReason::Length,
         other => FinishReason::Other(other.to_owned()),
     };
-    Generation { text, finish_reason, usage: Some(usage.0), model: Some(model.to_owned()), id: None, raw: Bytes::new() }
+    Generation {
+        text,
+        alternatives: Vec::new(),
+        refusal: None,
+        finish_reason,
+        usage: Some(usage.0),
+        model: Some(model.to_owned()),
+        id: None,
+        raw: Bytes::new(),
+    }
 }
 
 /// Tokens, with one meaning on every provider: input includes what was cached, output includes reasoning.
