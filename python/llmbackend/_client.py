@@ -112,7 +112,7 @@ class Client:
             raise
 
     def _read(self, shape: StructuredOutput, texts: Sequence[str]) -> tuple[str, Any]:
-        """The first of an answer's texts that fits, and its value. An error holds no key, even if the answer quotes one."""
+        """The first of the texts that fits, and its value. An error holds no key, even if the answer quotes one."""
         try:
             return shape._read_first(texts)
         except InvalidOutputError as error:

@@ -37,8 +37,8 @@ class Response:
 
     @property
     def raw(self) -> Any:
-        """The reply's body as the provider sent it, parsed from JSON. Integers are exact (above 100,000 digits, a `Decimal`
-        each)."""
+        """The reply's body as the provider sent it, parsed from JSON. Integers are exact (a `Decimal` where they
+        have more than 100,000 digits)."""
         from ._json import loads  # late: it takes milliseconds, and most users never need it
 
         try:
@@ -98,14 +98,14 @@ def _gemini(raw: Any) -> Any:
         try:
             return GenerateContentResponse.model_validate(raw)
         except ValidationError as error:
-            # The SDK's models forbid what they do not know, and the server is ahead of them. What they cannot read, like
-            # a signature that is not base64, is left out as well: the rest of the reply is worth more.
+            # The SDK's models forbid what they do not know, and the server is ahead of them. What they cannot
+            # read, like a signature that is not base64, is left out as well: the rest of the reply is worth more.
             if not _leave_out(raw, [one["loc"] for one in error.errors()]):
                 raise
 
 
 def _leave_out(raw: Any, places: list[tuple[Any, ...]]) -> bool:
-    """Deletes what stands at `places`, the last first, so that the others stay where they are; whether there was any."""
+    """Deletes what stands at `places`, the last first, so that the others stay in place; whether there was any."""
     found: dict[tuple[Any, ...], Any] = {}
     for place in places:
         path: list[Any] = []

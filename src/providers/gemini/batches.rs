@@ -216,11 +216,12 @@ impl BatchApi for Gemini {
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
         let response = &line["response"];
         let is_answer = ["candidates", "promptFeedback"].iter().any(|field| !response[field].is_null());
-        let errors = [&line["error"], &line["status"], &response["error"]];
-        if let Some(error) = errors.into_iter().find(|error| !is_answer && is_error(error)) {
+        // Each beside what holds it.
+        let errors = [(&line["error"], line), (&line["status"], &line["status"]), (&response["error"], response)];
+        if let Some((error, holder)) = errors.into_iter().find(|(error, _)| !is_answer && is_error(error)) {
             return match reply::count(&error["code"]) {
                 1 => RowOutcome::Cancelled(word(&error["message"]).unwrap_or_else(|| "the job was cancelled".into())),
-                _ => RowOutcome::Error(Error::Api(Box::new(errors::in_row(error)))),
+                _ => RowOutcome::Error(Error::Api(Box::new(errors::in_row(holder)))),
             };
         }
         match self.read(response, reading) {

@@ -14,17 +14,14 @@ pub fn read(response: &Response) -> ApiError {
 
 /// The error in a reply that said 200; `body` holds it, or is it.
 pub fn in_reply(body: &Value) -> ApiError {
-    let error = if errors::is_error(&body["error"]) { &body["error"] } else { body };
-    let read = in_row(error);
-    let kind = if read.kind == ApiErrorKind::Other { errors::kind(body).unwrap_or(read.kind) } else { read.kind };
-    ApiError { kind, status: Some(200), ..read }
+    ApiError { status: Some(200), ..in_row(body) }
 }
 
-/// The error of a row of results, whose `code` is a google.rpc code; or, since servers differ, an HTTP status.
-pub fn in_row(error: &Value) -> ApiError {
-    let text = word(error).unwrap_or_else(|| error.to_string());
-    let mut read = errors::from_body(NAME, 200, error, &text);
-    read.message = word(error).map_or(read.message, |message| errors::message(&message));
+/// The error of a result row, whose `code` is a google.rpc code; or, since servers differ, an HTTP status.
+pub fn in_row(body: &Value) -> ApiError {
+    let error = errors::inner(body);
+    let text = word(&body["error"]).unwrap_or_else(|| error.to_string());
+    let mut read = errors::from_body(NAME, 200, body, &text);
     read.status = None;
     let named = || error["status"].as_str().and_then(|name| CODES.iter().position(|known| *known == name));
     let code = Some(reply::count(&error["code"])).filter(|code| *code > 0).or_else(|| named().map(|at| at as u64));
@@ -36,7 +33,7 @@ pub fn in_row(error: &Value) -> ApiError {
         Some(8) => ApiErrorKind::RateLimit,
         Some(1 | 2 | 4 | 10 | 12..=15) => ApiErrorKind::Server,
         Some(status @ 400..=599) => crate::error::kind_of_status(status as u16),
-        _ => errors::kind(error).unwrap_or(ApiErrorKind::Other),
+        _ => errors::kind(body).unwrap_or(ApiErrorKind::Other),
     };
     refine(read, error)
 }
