@@ -1,6 +1,7 @@
 //! Structured answers: what schema is asked for, and whether what came back fits it.
 
-use crate::error::{Error, OutputErrorKind, Result};
+use crate::candidates::candidates;
+use crate::error::{Error, OutputErrorKind, Result, quote, quote_list, quote_up_to};
 use crate::generation::{FinishReason, Generation};
 use crate::json;
 use crate::schema::{self, Compiled, Dialect, Validator};
@@ -54,50 +55,63 @@ impl AnswerSchema {
         Ok(schema::compile_loosely(&self.schema, Dialect::OpenAi)?)
     }
 
-    /// Makes the text of `generation` the JSON text of the value that the caller wants, or says why that cannot be.
+    /// Makes the text of `generation` the JSON text of the value that the caller wants, or says why that cannot be. Of an answer
+    /// in several messages that is the first that fits; where Python decides that, the others are its alternatives.
     pub fn check(&self, generation: &mut Generation, reading: &ReadingSchema) -> Result<()> {
-        let said = generation.text.as_str();
-        let invalid = |message: String| Error::output(OutputErrorKind::Invalid, message, Some(said.to_owned()));
         let was_cut = generation.finish_reason == FinishReason::Length;
-        let no_json = |error: serde_json::Error| {
-            let message = format!("the answer is no JSON ({error}): {}", excerpt(said));
-            if was_cut {
-                let message = format!("max_tokens was reached, and {message}; raise max_tokens");
-                return Error::output(OutputErrorKind::Truncated, message, Some(said.to_owned()));
+        let (mut fitting, mut unfit) = (Vec::new(), None);
+        let mut no_json = None;
+        // Of an answer that was cut, and came in several texts, all of it is not one of them.
+        let whole = Some(generation.text.as_str()).filter(|_| !was_cut || generation.alternatives.is_empty());
+        for text in candidates(whole, &generation.alternatives) {
+            match self.value_in(&text, reading) {
+                Ok(text) if fitting.contains(&text) => {}
+                Ok(text) => fitting.push(text),
+                Err(Misfit::Unfit(message)) => drop(unfit.get_or_insert(message)),
+                Err(Misfit::NoJson(error)) => drop(no_json.get_or_insert(error)),
             }
-            invalid(message)
-        };
-        let mut text = said.trim();
-        if reading.may_be_fenced && json::parse(text.as_bytes()).is_err() {
-            text = without_fence(text).unwrap_or(text);
+            if self.validator.is_some() && !fitting.is_empty() {
+                break;
+            }
         }
-        // A Pydantic model reads the text itself, and stricter: what was mended here must stay mended.
-        let strict = json::strict(text).map_err(no_json)?;
-        let mut text = strict.as_ref();
-        if reading.wrapped {
-            text = schema::unwrap_text(text).ok_or_else(|| {
-                invalid(format!("the answer has no \"value\", in which it was asked for: {}", excerpt(said)))
-            })?;
+        if fitting.is_empty() {
+            return Err(misfit(generation, unfit, no_json));
         }
-        let mended = (reading.any_case && self.has_words).then(|| self.with_our_casing(text)).flatten();
-        let text = mended.as_deref().unwrap_or(text);
-        if let Some(validator) = &self.validator {
-            let value = json::parse(text.as_bytes()).map_err(no_json)?;
-            validator.validate(&value).map_err(|violations| {
-                let list: Vec<String> = violations.iter().map(|v| format!("at '{}': {}", v.path, v.message)).collect();
-                invalid(format!("the answer does not fit the schema: {}", list.join("; ")))
-            })?;
-        }
-        generation.text = text.to_owned();
+        generation.text = fitting.remove(0);
+        (generation.alternatives, generation.refusal) = (fitting, None);
         if was_cut {
             // By nothing that matters.
             generation.finish_reason = FinishReason::Stop;
         }
         Ok(())
     }
-}
 
-impl AnswerSchema {
+    /// The JSON text of the value in one text of an answer.
+    fn value_in(&self, said: &str, reading: &ReadingSchema) -> Result<String, Misfit> {
+        let mut text = said.trim();
+        if reading.may_be_fenced && text.starts_with("```") {
+            text = without_fence(text).unwrap_or(text);
+        }
+        // A Pydantic model reads the text itself, and stricter: what was mended here must stay mended.
+        let strict = json::strict(text).map_err(Misfit::NoJson)?;
+        let mut text = strict.as_ref();
+        if reading.wrapped {
+            text = schema::unwrap_text(text).ok_or_else(|| {
+                Misfit::Unfit(format!("the answer has no \"value\", in which it was asked for: {}", quote(said)))
+            })?;
+        }
+        let mended = (reading.any_case && self.has_words).then(|| self.with_our_casing(text)).flatten();
+        let text = mended.as_deref().unwrap_or(text);
+        if let Some(validator) = &self.validator {
+            let value = json::parse(text.as_bytes()).map_err(Misfit::NoJson)?;
+            validator.validate(&value).map_err(|violations| {
+                let places = violations.iter().map(|v| format!("at '{}': {}", quote_up_to(&v.path, 80), v.message));
+                Misfit::Unfit(format!("the answer does not fit the schema: {}", quote_list(places, "; ")))
+            })?;
+        }
+        Ok(text.to_owned())
+    }
+
     /// The answer with the words of the schema as the schema writes them; None if nothing has to change.
     fn with_our_casing(&self, text: &str) -> Option<String> {
         let mut value = json::parse(text.as_bytes()).ok()?;
@@ -105,15 +119,41 @@ impl AnswerSchema {
     }
 }
 
+/// Why a text is not the answer.
+enum Misfit {
+    NoJson(serde_json::Error),
+    Unfit(String),
+}
+
+/// The error for an answer of which nothing fits: what is wrong with the first text that is JSON at all.
+fn misfit(generation: &Generation, unfit: Option<String>, no_json: Option<serde_json::Error>) -> Error {
+    let said = &generation.text;
+    let (kind, message) = match (unfit, &generation.refusal) {
+        (Some(message), _) => (OutputErrorKind::Invalid, message),
+        (None, Some(refusal)) => {
+            let message = format!("the model refused: {}", quote(refusal));
+            return Error::output(OutputErrorKind::Refusal, message, Some(refusal.clone()));
+        }
+        (None, None) => {
+            let reason = no_json.map(|error| format!(" ({error})")).unwrap_or_default();
+            let message = format!("the answer is no JSON{reason}: {}", quote(said));
+            match generation.finish_reason {
+                FinishReason::Length => {
+                    let message = format!("max_tokens was reached, and {message}; raise max_tokens");
+                    (OutputErrorKind::Truncated, message)
+                }
+                _ => (OutputErrorKind::Invalid, message),
+            }
+        }
+    };
+    Error::output(kind, message, Some(said.clone()))
+}
+
 /// What stands inside one Markdown fence around the whole text.
 fn without_fence(text: &str) -> Option<&str> {
     let inside = text.strip_prefix("```")?.strip_suffix("```")?;
     let (language, inside) = inside.split_once('\n')?;
     language.trim().bytes().all(|byte| byte.is_ascii_alphanumeric()).then(|| inside.trim())
-}
-
-fn excerpt(text: &str) -> String {
-    if text.chars().count() <= 200 { text.to_owned() } else { text.chars().take(200).chain("...".chars()).collect() }
 }
 
 impl From<schema::SchemaError> for Error {
@@ -130,6 +170,8 @@ mod tests {
     fn said(text: &str) -> Generation {
         Generation {
             text: text.into(),
+            alternatives: Vec::new(),
+            refusal: None,
             finish_reason: FinishReason::Stop,
             usage: None,
             model: None,
@@ -168,7 +210,7 @@ mod tests {
             assert!(message.contains(said), "{message}");
         }
         let words = json!({"properties": {"w": {"enum": ["Yes"]}, "n": {}}});
-        assert_eq!(check(words.clone(), r#"{"w": "YES", "n": 1.50}"#, false).unwrap(), r#"{"w":"Yes","n":1.5}"#);
+        assert_eq!(check(words.clone(), r#"{"w": "YES", "n": 1.50}"#, false).unwrap(), r#"{"w":"Yes","n":1.50}"#);
         assert_eq!(check(words, r#"{"w": "Yes", "n": 1.50}"#, false).unwrap(), r#"{"w": "Yes", "n": 1.50}"#);
         assert!(check(list, "[1]", true).unwrap_err().to_string().contains("\"value\""));
     }

@@ -1,9 +1,9 @@
 //! Build, send, read: the steps of one call, the same for every provider.
 
 use crate::answer::AnswerSchema;
-use crate::error::{ApiError, ApiErrorKind, Error, Result};
+use crate::error::{ApiError, ApiErrorKind, Error, Result, quote};
 use crate::exchange::{Endpoint, Headers, Request, Response};
-use crate::generation::{Generation, GenerationConfig, Prompt};
+use crate::generation::{self, Generation, GenerationConfig, Prompt};
 use crate::json;
 use crate::providers::settings::Settings;
 use crate::providers::{self, Ask, Job, Notice, Prepared, Provider, Reading};
@@ -64,14 +64,20 @@ impl Client {
         self.provider.check_text(text).map_err(|error| error.about(&place()))
     }
 
-    /// Refuses the prompt of `inputs[index]` if the provider would.
-    pub fn check_input(&self, call: &Call, prompt: &Prompt, index: u64) -> Result<()> {
+    /// As [`Client::check_text`], for each text of a conversation.
+    pub fn check_turns(&self, turns: &[Value], place: impl Fn() -> String) -> Result<()> {
+        generation::check_texts(turns, place, |text| self.provider.check_text(text))
+    }
+
+    /// Refuses the prompt at `index` of a batch's `source` if the provider would.
+    pub fn check_input(&self, call: &Call, prompt: &Prompt, source: &str, index: u64) -> Result<()> {
         match prompt {
-            Prompt::Text(text) => self.check_text(text, || format!("inputs[{index}]")),
-            // What is wrong with a conversation is found while its request is built.
-            Prompt::Messages(_) => {
+            Prompt::Text(text) => self.check_text(text, || format!("{source}[{index}]")),
+            // What else is wrong with a conversation is found while its request is built.
+            Prompt::Messages(turns) => {
+                self.check_turns(turns, || format!("{source}[{index}]"))?;
                 let body = self.provider.body(&call.prepared, prompt);
-                body.map(drop).map_err(|error| error.about(&format!("inputs[{index}]:")))
+                body.map(drop).map_err(|error| error.about(&format!("{source}[{index}]:")))
             }
         }
     }
@@ -102,15 +108,43 @@ impl Client {
         prepared: &Prepared,
         prompt: &Prompt,
     ) -> Result<Generation> {
-        let body = self.provider.body(prepared, prompt)?;
-        let response = self.request(transport, &self.provider.generate(prepared, body)).await?;
-        let mut generation = self.understand(call, prepared, &response).map_err(|error| {
-            // What an error quotes is taken from a reply without keys: half of one would not be known again.
-            let safe = self.redacted(&response);
-            self.complete(self.understand(call, prepared, &safe).err().unwrap_or(error), &safe)
-        })?;
-        generation.raw = response.body;
-        Ok(generation)
+        let request = self.provider.generate(prepared, self.provider.body(prepared, prompt)?);
+        let mut attempt = 0;
+        loop {
+            let answer = match self.request_once(transport, &request).await {
+                Ok(response) => self.answer_in(call, prepared, response),
+                Err(failure) => Err(failure),
+            };
+            let failure = match answer {
+                Ok(generation) => return Ok(generation),
+                Err(failure) => failure,
+            };
+            let Some(wait) = self.wait_before_retry(&failure, attempt) else { return Err(failure.error) };
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    /// The answer in a successful reply. An error in it is as good as an error reply; a reply that makes no sense, or whose
+    /// answer is of no use, was paid for, and another one would be too.
+    fn answer_in(&self, call: &Call, prepared: &Prepared, response: Response) -> Result<Generation, Failure> {
+        let mut error = match self.understand(call, prepared, &response) {
+            Ok(mut generation) => {
+                generation.raw = response.body;
+                return Ok(generation);
+            }
+            Err(error) => error,
+        };
+        // What an error quotes is taken from a reply without keys: half of one would not be known again.
+        let safe = self.redacted(&response);
+        error = self.complete(self.understand(call, prepared, &safe).err().unwrap_or(error), &safe);
+        let mut advice = Advice::default();
+        if let Error::Api(error) = &mut error
+            && error.kind != ApiErrorKind::Other
+        {
+            advice = self.advice(&response, error);
+        }
+        Err(Failure { error, advice })
     }
 
     fn understand(&self, call: &Call, prepared: &Prepared, response: &Response) -> Result<Generation> {
@@ -154,12 +188,18 @@ impl Client {
 
     /// What an unsuccessful reply means.
     pub fn error_reply(&self, response: &Response) -> Failure {
-        let mut advice = Advice::read(&response.headers, SystemTime::now());
         let mut error = self.provider.read_error(&self.redacted(response));
+        let advice = self.advice(response, &mut error);
+        Failure { error: Error::Api(Box::new(error)), advice }
+    }
+
+    /// What the server says about another try, which `error` is told.
+    fn advice(&self, response: &Response, error: &mut ApiError) -> Advice {
+        let mut advice = Advice::read(&response.headers, SystemTime::now());
         // A provider may say it in the body.
         advice.wait = advice.wait.or(error.retry_after);
         error.retry_after = advice.wait;
-        Failure { error: Error::Api(Box::new(error)), advice }
+        advice
     }
 
     /// A reply without the keys that servers like to quote, wherever they do: nothing that is read from it can hold one.
@@ -199,7 +239,7 @@ impl Client {
             let text = self.endpoint.redact(&String::from_utf8_lossy(&response.body));
             let found = match text.trim() {
                 "" => "an empty body".to_owned(),
-                text => format!("'{}'", text.chars().take(200).collect::<String>()),
+                text => format!("'{}'", quote(text)),
             };
             self.no_answer(
                 response,

@@ -115,6 +115,43 @@ pub enum BatchErrorKind {
     Other,
 }
 
+/// The most characters of a server's or a model's text that a message quotes.
+pub const MAX_QUOTE: usize = 300;
+
+/// `text` as a message quotes it: of a long one, the beginning and the end.
+pub fn quote(text: &str) -> Cow<'_, str> {
+    quote_up_to(text, MAX_QUOTE)
+}
+
+/// As [`quote`], with a limit of its own.
+pub fn quote_up_to(text: &str, max: usize) -> Cow<'_, str> {
+    if text.char_indices().nth(max).is_none() {
+        return text.into();
+    }
+    let tail = max / 4;
+    let head = text.char_indices().nth(max - tail).map_or(text.len(), |(at, _)| at);
+    let end = text.char_indices().rev().nth(tail.saturating_sub(1)).map_or(0, |(at, _)| at);
+    format!("{} ... {}", &text[..head], &text[end..]).into()
+}
+
+/// Several texts as a message quotes them, joined by `separator`: as many as are worth reading.
+pub fn quote_list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, separator: &str) -> String {
+    let mut quoted = String::new();
+    let mut length = 0;
+    for text in texts {
+        if length >= 2 * MAX_QUOTE {
+            return quoted + separator + "...";
+        }
+        if length > 0 {
+            quoted.push_str(separator);
+        }
+        let text = quote_up_to(text.as_ref(), MAX_QUOTE / 2);
+        length += text.chars().count() + separator.len();
+        quoted.push_str(&text);
+    }
+    quoted
+}
+
 impl Error {
     pub fn configuration(message: impl Into<String>) -> Self {
         Self::Configuration(message.into())
@@ -206,7 +243,7 @@ impl ApiError {
         let mut facts = Vec::new();
         facts.extend(self.status.map(|status| format!("HTTP {status}")));
         facts.extend(self.code.as_ref().map(|code| format!("code {code}")));
-        facts.extend(self.request_id.as_ref().map(|id| format!("request {id}")));
+        facts.extend(self.request_id.as_ref().map(|id| format!("request {}", quote_up_to(id, 100))));
         facts.extend(self.retry_after.map(|wait| format!("retry after {} s", wait.as_secs_f64())));
         if !facts.is_empty() {
             text.push_str(&format!(" ({})", facts.join(", ")));
@@ -234,6 +271,18 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_quoted_by_its_two_ends() {
+        assert_eq!(quote("short"), "short");
+        assert_eq!(quote(&"é".repeat(MAX_QUOTE)), "é".repeat(MAX_QUOTE));
+        let long = format!("{}{}", "a".repeat(1000), "é".repeat(1000));
+        assert_eq!(quote_up_to(&long, 8), "aaaaaa ... éé");
+        assert_eq!(quote(&long).chars().count(), MAX_QUOTE + 5);
+        assert_eq!(quote_list(["a", "b"], "; "), "a; b");
+        let many = quote_list(std::iter::repeat_n("x".repeat(1000), 1000), "; ");
+        assert!(many.ends_with("; ...") && many.len() < 3 * MAX_QUOTE, "{}", many.len());
+    }
 
     #[test]
     fn trouble_with_the_disk_says_what_to_do() {

@@ -37,7 +37,10 @@ pub struct Common {
 }
 
 const A_CONVERSATION: &str = "a list of {\"role\": ..., \"content\": ...} dicts";
-const CONVERSATION: &str = "config.extra[\"conversation\"]";
+/// Where the conversation of a single call stands.
+pub const CONVERSATION: &str = "config.extra[\"conversation\"]";
+/// Where the conversations of a batch stand.
+pub const CONVERSATIONS: &str = "config.extra[\"conversations\"]";
 
 impl Common {
     /// Refuses a `conversation` that is no list of turns, where the provider has no parameter of that name. (A list was
@@ -87,7 +90,7 @@ impl GenerationConfig {
                 "config.extra[\"conversation\"] belongs to a single call; a batch takes \"conversations\", one for each input",
             ));
         }
-        let place = "config.extra[\"conversations\"]";
+        let place = CONVERSATIONS;
         match self.extra.shift_remove("conversations") {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Array(list)) => {
@@ -192,11 +195,49 @@ pub fn messages(value: Value, place: &str) -> Result<Vec<Value>> {
     Ok(turns)
 }
 
+/// Holds every text that the conversation found at `place` sends against `check`, as if it were a prompt. What has no text of its
+/// own sends none: an image, a tool's result, a signature beside an empty text. An empty system turn counts as none.
+pub fn check_texts(turns: &[Value], place: impl Fn() -> String, check: impl Fn(&str) -> Result<()>) -> Result<()> {
+    for (i, turn) in turns.iter().enumerate() {
+        let check_at = |text: &str, inner: &dyn Fn() -> String| {
+            check(text).map_err(|error| error.about(&format!("{}[{i}][\"content\"]{}", place(), inner())))
+        };
+        match &turn["content"] {
+            content if is_system(turn) => {
+                let text = content_text(content);
+                if !text.is_empty() {
+                    check_at(&text, &String::new)?;
+                }
+            }
+            Value::Array(parts) => {
+                for (j, part) in parts.iter().enumerate() {
+                    if let Value::String(text) = part {
+                        check_at(text, &|| format!("[{j}]"))?;
+                    } else if let Some(text) = part_text(part) {
+                        check_at(text, &|| format!("[{j}][\"text\"]"))?;
+                    }
+                }
+            }
+            content => content.as_str().map_or(Ok(()), |text| check_at(text, &String::new))?,
+        }
+    }
+    Ok(())
+}
+
+/// The text of a part that is nothing but text: with a type, or (Gemini's form) with no other field.
+fn part_text(part: &Value) -> Option<&str> {
+    let fields = part.as_object()?;
+    fields.get("text")?.as_str().filter(|_| fields.contains_key("type") || fields.len() == 1)
+}
+
+fn is_system(turn: &Value) -> bool {
+    matches!(turn["role"].as_str(), Some("system" | "developer"))
+}
+
 /// The system prompt that has to stand beside the conversation `turns`: none if a turn of it says the same already.
 pub fn system_beside<'s>(system: Option<&'s str>, turns: &[Value]) -> Result<Option<&'s str>> {
     let Some(system) = system else { return Ok(None) };
-    let is_system = |turn: &&Value| matches!(turn["role"].as_str(), Some("system" | "developer"));
-    match turns.iter().find(is_system) {
+    match turns.iter().find(|turn| is_system(turn)) {
         None => Ok(Some(system)),
         Some(turn) if content_text(&turn["content"]) == system => Ok(None),
         Some(_) => Err(Error::configuration(
@@ -221,7 +262,6 @@ pub fn with_system(prompt: Prompt, system: Option<&str>) -> Result<Prompt> {
 /// The system prompt of a conversation, lifted out of its turns, for providers that want it beside them; and the other turns.
 /// `system` is the one that was given beside the conversation.
 pub fn lift_system(system: Option<&str>, turns: &[Value]) -> Result<(Option<String>, Vec<Value>)> {
-    let is_system = |turn: &Value| matches!(turn["role"].as_str(), Some("system" | "developer"));
     let (lifted, others): (Vec<Value>, Vec<Value>) = turns.iter().cloned().partition(is_system);
     if others.is_empty() {
         return Err(Error::configuration("the conversation holds system turns only; it needs a user turn"));
@@ -300,6 +340,13 @@ impl std::ops::AddAssign for Usage {
 pub struct Generation {
     /// What the model said. With a schema: the JSON text of the value, unwrapped.
     pub text: String,
+    /// The texts that `text` was joined from, if they are several: with a schema, one of them may be the answer. Once that is
+    /// checked, the texts that are JSON as well, to be tried where `text` does not fit a model in Python.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<String>,
+    /// What the model refused with, beside a text.
+    #[serde(skip)]
+    pub refusal: Option<String>,
     pub finish_reason: FinishReason,
     /// None where the server does not count.
     pub usage: Option<Usage>,
@@ -311,11 +358,33 @@ pub struct Generation {
     pub raw: Bytes,
 }
 
-/// Cuts `text` before the first occurrence of any stop string.
-pub fn cut_at_stop(text: &mut String, stop: &[String]) {
-    if let Some(at) = stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
-        text.truncate(at);
+impl Generation {
+    /// An answer of which nothing else is known.
+    pub fn new(text: String, finish_reason: FinishReason) -> Self {
+        Self {
+            text,
+            alternatives: Vec::new(),
+            refusal: None,
+            finish_reason,
+            usage: None,
+            model: None,
+            id: None,
+            raw: Bytes::new(),
+        }
     }
+}
+
+/// Cuts `text` before the first occurrence of any stop string; whether there was one.
+pub fn cut_at_stop(text: &mut String, stop: &[String]) -> bool {
+    let Some(at) = stop.iter().filter_map(|stop| text.find(stop.as_str())).min() else { return false };
+    text.truncate(at);
+    true
+}
+
+/// The single texts of an answer, where they are several that are not blank; else none, since all of it is the text then.
+pub fn alternatives(texts: Vec<String>) -> Vec<String> {
+    let is_several = texts.iter().filter(|text| !text.trim().is_empty()).nth(1).is_some();
+    if is_several { texts } else { Vec::new() }
 }
 
 #[cfg(test)]
@@ -341,8 +410,44 @@ mod tests {
         assert_eq!(config(json!({"stop": "x"})).common(None).unwrap().stop, ["x"]);
         assert!(config(json!({"stop": ["x", ""]})).common(None).is_err());
         let mut text = "one two three".to_owned();
-        cut_at_stop(&mut text, &["three".into(), " two".into()]);
+        assert!(cut_at_stop(&mut text, &["three".into(), " two".into()]));
         assert_eq!(text, "one");
+        assert!(!cut_at_stop(&mut text, &["x".into()]));
+    }
+
+    #[test]
+    fn every_text_of_a_conversation_is_checked_and_nothing_else() {
+        let refuse_blank = |text: &str| match text.trim().is_empty() {
+            true => Err(Error::configuration("is blank")),
+            false => Ok(()),
+        };
+        let check = |content: Value| {
+            let turns = [json!({"role": "user", "content": "hi"}), json!({"role": "assistant", "content": content})];
+            check_texts(&turns, || "inputs[3]".into(), refuse_blank).map_err(|error| error.to_string())
+        };
+        let blank = |inner: &str| Err(format!("inputs[3][1][\"content\"]{inner} is blank"));
+        assert_eq!(check(json!(" ")), blank(""));
+        assert_eq!(
+            check(json!([{"type": "text", "text": "a"}, {"type": "text", "text": "\n"}])),
+            blank("[1][\"text\"]")
+        );
+        assert_eq!(check(json!([{"text": ""}])), blank("[0][\"text\"]"));
+        assert_eq!(check(json!(["a", ""])), blank("[1]"));
+        for without_text in [
+            json!([{"type": "tool_result", "tool_use_id": "t", "content": ""}]),
+            json!([{"type": "tool_use", "id": "t", "name": "f", "input": {}}]),
+            json!([{"type": "image", "source": {}}, {"inlineData": {}}, {"functionCall": {"name": "f"}}]),
+            json!([{"text": "", "thoughtSignature": "QQ=="}]),
+            json!([{"text": null}, 7]),
+        ] {
+            assert_eq!(check(without_text.clone()), Ok(()), "{without_text}");
+        }
+        let system = |content: Value| {
+            let turns = [json!({"role": "system", "content": content})];
+            check_texts(&turns, || "input".into(), refuse_blank).map_err(|error| error.to_string())
+        };
+        assert_eq!((system(json!("")), system(json!([{"text": ""}]))), (Ok(()), Ok(())));
+        assert_eq!(system(json!("\t")), Err("input[0][\"content\"] is blank".into()));
     }
 
     #[test]

@@ -15,15 +15,28 @@ pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 pub fn strict(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
     // Skipping is fast, but does not look at surrogates.
     let may_hold_surrogates = text.contains("\\ud") || text.contains("\\uD");
-    if !may_hold_surrogates && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+    let overflows = overflows(text.as_bytes());
+    if !may_hold_surrogates && !overflows && serde_json::from_str::<IgnoredAny>(text).is_ok() {
         return Ok(text.into());
     }
-    let Err(error) = serde_json::from_str::<Value>(text) else { return Ok(text.into()) };
+    let error = match serde_json::from_str::<Value>(text) {
+        Ok(_) if !overflows => return Ok(text.into()),
+        Ok(_) => None,
+        Err(error) => Some(error),
+    };
     let mended = String::from_utf8(mend(text.as_bytes())).unwrap_or_default();
     match serde_json::from_str::<Value>(&mended) {
         Ok(_) => Ok(mended.into()),
-        Err(_) => Err(error),
+        Err(again) => Err(error.unwrap_or(again)),
     }
+}
+
+/// Whether there may be a number like `1e999` in a text, which no double holds: three digits of an exponent.
+fn overflows(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'e', b'E', text).any(|at| {
+        let exponent = text[at + 1..].strip_prefix(b"+").unwrap_or(&text[at + 1..]);
+        at > 0 && text[at - 1].is_ascii_digit() && exponent.iter().take_while(|byte| byte.is_ascii_digit()).count() > 2
+    })
 }
 
 fn mend(bytes: &[u8]) -> Vec<u8> {
@@ -89,12 +102,13 @@ fn escaped_unit(bytes: &[u8]) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Copies a number or a bare word; what a double cannot hold becomes null.
+/// Copies a number or a bare word. An integer is exact, however long; of the others, what a double cannot hold becomes null.
 fn mend_bare_word(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     let length = bytes.iter().position(|b| !(b.is_ascii_alphanumeric() || b"+-.".contains(b))).unwrap_or(bytes.len());
     let word = &bytes[..length];
+    let is_integer = word.strip_prefix(b"-").unwrap_or(word).iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(word).ok().and_then(|word| word.parse::<f64>().ok());
-    match number {
+    match number.filter(|_| !is_integer) {
         Some(number) if !number.is_finite() => out.extend_from_slice(b"null"),
         _ => out.extend_from_slice(word),
     }
@@ -108,7 +122,7 @@ mod tests {
 
     #[test]
     fn mends_what_carries_no_meaning() {
-        let half_an_emoji = br#"{"text":"ab\ud83d","pair":"\ud83d\ude00","n":[NaN,-Infinity,1e999,-1.5e2,true]}"#;
+        let half_an_emoji = br#"{"text":"ab\ud83d","pair":"\ud83d\ude00","n":[NaN,-Infinity,1e999,-150.0,true]}"#;
         assert_eq!(
             parse(half_an_emoji).unwrap(),
             json!({"text": "ab\u{fffd}", "pair": "\u{1f600}", "n": [null, null, null, -150.0, true]})
@@ -116,7 +130,22 @@ mod tests {
         assert_eq!(parse(b"{\"a\":\"b\nc\"}").unwrap(), json!({"a": "b\nc"}));
         assert_eq!(strict("[NaN, 1]").unwrap(), "[null, 1]");
         assert_eq!(strict("[1,  2]").unwrap(), "[1,  2]");
+        assert_eq!(strict(r#"[1e999, -1E+400, 1e308, "1e999"]"#).unwrap(), r#"[null, null, 1e308, "1e999"]"#);
         assert_eq!(parse(b"\xef\xbb\xbf{\"a\":\"\xff\"}").unwrap(), json!({"a": "\u{fffd}"}));
+    }
+
+    #[test]
+    fn numbers_stay_as_they_are_written() {
+        let long = "9".repeat(400);
+        for number in
+            ["18446744073709551617", "-9223372036854775809", "1.50", "0.1000000000000000055511151231257827", &long]
+        {
+            assert_eq!(parse(number.as_bytes()).unwrap().to_string(), number);
+            assert_eq!(strict(number).unwrap(), number);
+            let mended = format!("[NaN,{number}]");
+            assert_eq!(parse(mended.as_bytes()).unwrap()[1].to_string(), number);
+            assert_eq!(strict(&mended).unwrap(), format!("[null,{number}]"));
+        }
     }
 
     #[test]

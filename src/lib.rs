@@ -11,6 +11,7 @@
 //! | [`redact`] | pure | credentials out of text |
 //! | [`jsonl`] | pure | rows out, rows in |
 //! | [`json`] | pure | reading what servers call JSON |
+//! | `candidates` | pure | which texts of an answer in several messages may be the one that was asked for |
 //! | [`answer`] | pure | whether a structured answer fits what was asked for |
 //! | [`retry`] | pure | again? after how long? |
 //! | [`batch`] | both | many prompts as one job: plan, creation, lifecycle, collect (pure), submit, run, download (IO) |
@@ -23,6 +24,7 @@
 
 pub mod answer;
 pub mod batch;
+mod candidates;
 pub mod client;
 mod disk;
 pub mod error;

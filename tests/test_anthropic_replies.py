@@ -133,7 +133,7 @@ ERRORS: list[tuple[str, Any, type[Exception], str]] = [
     ("an error", {"type": "error", "error": {"type": "overloaded_error", "message": "boom"}}, llmbackend.ServerError, "boom"),
     ("an error of no type", {"type": "error", "error": {"message": "boom"}}, llmbackend.APIError, "boom"),
     ("an error and nothing in it", {"type": "error"}, llmbackend.APIError, "error"),
-    ("an error in OpenAI's words", {"error": {"code": 400, "type": "x", "message": "boom"}}, llmbackend.APIError, "boom"),
+    ("an error in OpenAI's words", {"error": {"code": 400, "type": "x", "message": "boom"}}, llmbackend.InvalidRequestError, "boom"),
     ("an error as a str", {"error": "boom"}, llmbackend.APIError, "boom"),
     ("empty", b"", llmbackend.APIError, "empty body"),
     ("blank", b" \r\n", llmbackend.APIError, "empty body"),

@@ -117,7 +117,7 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"extra": {"a": 1j}}, "is a complex"),
     ({"extra": {"conversation": 3}}, 'config.extra["conversation"] must be a list'),
     ({"extra": {"conversation": {"name": "conv_1"}}}, "OpenAI's own id of a conversation"),
-    ({"extra": {"a": 2**70}}, "64 bits"),
+    ({"extra": {"a": 10**5000}}, "more digits"),
     ({"extra": {"model": "m"}}, "model"),
     ({"extra": {"input": "m"}}, "input"),
     ({"extra": {"stream": True}}, "stream"),

@@ -164,7 +164,6 @@ CONFIGS = [
     ({"extra": {"a": ...}}, ['config.extra["a"] is a ellipsis', "JSON"]),
     ({"extra": {"a": b"x"}}, ['config.extra["a"] is a bytes']),
     ({"extra": {"a": {1: 2}}}, ['config.extra["a"] has the key 1']),
-    ({"extra": {"a": 2**64}}, ['config.extra["a"]', "64 bits"]),
     ({"extra": {"a": LONE}}, ['config.extra["a"] has a lone surrogate']),
     ({"extra": {LONE: 1}}, ["config.extra has a lone surrogate"]),
     ({"extra": {"system": 3}}, ['config.extra["system"] must be a str']),

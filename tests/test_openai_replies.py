@@ -122,7 +122,7 @@ ERRORS: list[tuple[str, Any, type[Exception], str]] = [
     (
         "failed",
         response(status="failed", error={"code": "server_error", "message": "boom"}),
-        llmbackend.APIError,
+        llmbackend.ServerError,
         "boom",
     ),
     ("failed without a reason", response(status="failed", error=None), llmbackend.APIError, "failed"),

@@ -238,11 +238,11 @@ class Batch:
         index = 0
         while index < len(results):
             for outcome in results.read(index, _CHUNK):
-                status, text, error, usage, finish_reason = outcome
+                status, text, error, usage, finish_reason, alternatives = outcome
                 value = text if error is None else None
                 if value is not None and self._schema is not None:
                     try:
-                        value = self._client._read(self._schema, value)
+                        text, value = self._client._read(self._schema, [value, *alternatives])
                     except InvalidOutputError as invalid:
                         invalid.finish_reason, invalid.usage = finish_reason, usage
                         # The traceback would keep this frame, and in it the answer as it came.

@@ -13,7 +13,7 @@ from .local import ENGINES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Any, NoReturn
 
@@ -107,18 +107,22 @@ class Client:
         """As `get_response`, with everything that came along: token counts, finish reason, ids."""
         shape = structured_output(schema)
         reply = self._core.generate(input, generation_config(config), None if shape is None else shape._core)
+        if shape is None:
+            return Response(self.provider, reply, reply.text, reply.text)
         try:
-            return Response(self.provider, reply, reply.text if shape is None else self._read(shape, reply.text))
+            text, value = self._read(shape, [reply.text, *reply.alternatives])
+            return Response(self.provider, reply, text, value)
         except InvalidOutputError as error:
             error.finish_reason, error.usage = reply.finish_reason, reply.usage
             error.response = self._core.redact(reply.raw.decode("utf-8", "replace"))
             raise
 
-    def _read(self, shape: StructuredOutput, text: str) -> Any:
-        """The value in an answer. An error holds no key, even if the answer quotes one."""
+    def _read(self, shape: StructuredOutput, texts: Sequence[str]) -> tuple[str, Any]:
+        """The first of the texts that fits, and its value. An error holds no key, even if the answer quotes one."""
         try:
-            return shape.read(text)
+            return shape._read_first(texts)
         except InvalidOutputError as error:
+            text = error.text or ""
             message, safe = self._core.redact(str(error)), self._core.redact(text)
             if (message, safe) == (str(error), text):
                 raise

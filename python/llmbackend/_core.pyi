@@ -98,6 +98,11 @@ class Reply:
         """
     def __reduce__(self, /) -> tuple[Any, Any]: ...
     @property
+    def alternatives(self, /) -> list[str]:
+        """
+        Other texts of the reply, to be tried where this one does not fit.
+        """
+    @property
     def finish_reason(self, /) -> str: ...
     @property
     def id(self, /) -> str | None: ...
@@ -107,6 +112,10 @@ class Reply:
     def raw(self, /) -> bytes:
         """
         The reply's body as it came.
+        """
+    def repaired(self, /) -> str:
+        """
+        The reply's body as JSON that any parser takes.
         """
     @property
     def text(self, /) -> str:
@@ -131,7 +140,7 @@ class Results:
     def read(self, /, start: SupportsIndex, count: SupportsIndex) -> list:
         """
         The outcomes of up to `count` inputs from `start` on, fewer if their texts are long: tuples of status, text, error,
-        usage and finish reason.
+        usage, finish reason, and other texts to be tried where the text does not fit.
         """
     @property
     def rows(self, /) -> int:

@@ -25,11 +25,11 @@ class Response:
 
     __slots__ = ("_provider", "_reply", "finish_reason", "id", "model", "text", "usage", "value")
 
-    def __init__(self, provider: str, reply: Reply, value: Any) -> None:
+    def __init__(self, provider: str, reply: Reply, text: str, value: Any) -> None:
         self._provider = provider
         self._reply = reply
         self.value = value
-        self.text: str = reply.text
+        self.text = text
         self.finish_reason: str = reply.finish_reason
         self.usage: Usage | None = reply.usage
         self.model: str | None = reply.model
@@ -37,10 +37,14 @@ class Response:
 
     @property
     def raw(self) -> Any:
-        """The reply's body as the provider sent it, parsed from JSON."""
-        import json  # late: it takes milliseconds, and most users never need it
+        """The reply's body as the provider sent it, parsed from JSON. Integers are exact (a `Decimal` where they
+        have more than 100,000 digits)."""
+        from ._json import loads  # late: it takes milliseconds, and most users never need it
 
-        return json.loads(self._reply.raw.decode("utf-8-sig", "replace"), strict=False)
+        try:
+            return loads(self._reply.raw.decode("utf-8-sig", "replace"))
+        except ValueError:
+            return loads(self._reply.repaired())
 
     def to_sdk(self) -> Any:
         """The reply as the vendor SDK's own typed object.
@@ -55,7 +59,12 @@ class Response:
         """
         if self._provider not in _TO_SDK:
             raise ConfigurationError(f"to_sdk() is for remote providers; {self._provider} runs here and has no SDK")
-        return _TO_SDK[self._provider](self.raw)
+        from ._json import loads
+
+        raw = loads(self._reply.repaired())
+        while isinstance(raw, list) and raw:  # Google wraps a reply into a list now and then
+            raw = raw[0]
+        return _TO_SDK[self._provider](raw)
 
     def __repr__(self) -> str:
         return f"Response(text={self.text!r:.80}, finish_reason={self.finish_reason!r}, model={self.model!r})"
@@ -89,15 +98,29 @@ def _gemini(raw: Any) -> Any:
         try:
             return GenerateContentResponse.model_validate(raw)
         except ValidationError as error:
-            # The SDK's models forbid what they do not know, and the server is ahead of them.
-            extra = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
-            if not extra:
+            # The SDK's models forbid what they do not know, and the server is ahead of them. What they cannot
+            # read, like a signature that is not base64, is left out as well: the rest of the reply is worth more.
+            if not _leave_out(raw, [one["loc"] for one in error.errors()]):
                 raise
-            for *path, name in extra:
-                place = raw
-                for step in path:
-                    place = place[step]
-                del place[name]
+
+
+def _leave_out(raw: Any, places: list[tuple[Any, ...]]) -> bool:
+    """Deletes what stands at `places`, the last first, so that the others stay in place; whether there was any."""
+    found: dict[tuple[Any, ...], Any] = {}
+    for place in places:
+        path: list[Any] = []
+        holder: Any = None
+        value = raw
+        for step in place:
+            # A place also names the branches of unions, which are in no reply.
+            if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int)):
+                path.append(step)
+                holder, value = value, value[step]
+        if path:
+            found[tuple(path)] = holder
+    for keys, holder in reversed(found.items()):
+        del holder[keys[-1]]
+    return bool(found)
 
 
 def _generativeai(raw: Any) -> Any:

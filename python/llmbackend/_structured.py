@@ -7,7 +7,7 @@ from .errors import ConfigurationError, InvalidOutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 
@@ -86,22 +86,36 @@ class StructuredOutput:
         Raises:
             InvalidOutputError: The text does not fit; `.text` holds it, the message says where.
         """
-        value = self._json(text) if self._validate_json is None else self._model(text)
+        return self._read_first([text])[1]
+
+    def _read_first(self, texts: Sequence[str]) -> tuple[str, Any]:
+        """The first of the texts of an answer that fits, and the value in it."""
+        unfit: InvalidOutputError | None = None
+        for text in texts:
+            try:
+                value = self._json(text) if self._validate_json is None else self._model(text)
+            except InvalidOutputError as error:
+                unfit = unfit or error
+                continue
+            return text, self._parse(value, text)
+        assert unfit is not None
+        raise unfit
+
+    def _parse(self, value: Any, text: str) -> Any:
         if self.parser is None:
             return value
         try:
             return self.parser(value)
         except Exception as error:
-            raise InvalidOutputError(
-                f"the parser did not take the answer: {type(error).__name__}: {error}", text=text
-            ) from error
+            what = f"the parser did not take the answer: {type(error).__name__}: {_quote(str(error))}"
+            raise InvalidOutputError(what, text=text) from error
 
     def _json(self, text: str) -> Any:
-        import json  # late: it takes milliseconds, and most users never need it
+        from ._json import loads  # late: it takes milliseconds, and most users never need it
 
         try:
-            return json.loads(text)
-        except ValueError as error:  # an int of more digits than Python reads
+            return loads(text)
+        except ValueError as error:
             raise InvalidOutputError(f"the answer cannot be read: {error}", text=text) from error
 
     def _model(self, text: str) -> Any:
@@ -112,12 +126,28 @@ class StructuredOutput:
             return self._validate_json(text)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
-            places = [f"at '{'.'.join(map(str, one['loc']))}': {one['msg']}" for one in found[:10]]
-            message = f"the answer does not fit {self.name}: {'; '.join(places)}"
+            places = [f"at '{_quote('.'.join(map(str, one['loc'])), 80)}': {one['msg']}" for one in found[:10]]
+            message = f"the answer does not fit {_quote(self.name)}: {_quote_list(places)}"
             raise InvalidOutputError(message, text=text) from error
         except Exception as error:  # of a validator of the caller's
-            message = f"a validator of {self.name} did not take the answer: {type(error).__name__}: {error}"
+            what = f"{type(error).__name__}: {_quote(str(error))}"
+            message = f"a validator of {_quote(self.name)} did not take the answer: {what}"
             raise InvalidOutputError(message, text=text) from error
+
+
+def _quote(text: str, limit: int = 300) -> str:
+    """`text` as a message quotes it: of a long one, the beginning and the end."""
+    return text if len(text) <= limit else f"{text[: limit - limit // 4]} ... {text[-(limit // 4) :]}"
+
+
+def _quote_list(texts: list[str], limit: int = 600) -> str:
+    """Several texts as a message quotes them: as many as are worth reading."""
+    quoted: list[str] = []
+    for text in texts:
+        if sum(map(len, quoted)) >= limit:
+            return "; ".join([*quoted, "..."])
+        quoted.append(_quote(text, limit // 4))
+    return "; ".join(quoted)
 
 
 def structured_output(schema: Any) -> StructuredOutput | None:

@@ -3,11 +3,12 @@
 use super::ids::RowIds;
 use super::order::{Found, FoundId, Order};
 use crate::client::{Call, Client};
-use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result};
+use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result, quote, quote_up_to};
 use crate::generation::{FinishReason, Generation, Usage};
 use crate::providers::{Job, Reading, RowOutcome, State};
 use crate::{json, jsonl};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::sync::Arc;
@@ -293,7 +294,10 @@ impl Results {
         let Source::Provider { client, call } = &self.source else {
             return serde_json::from_slice(line).map_err(|error| Error::disk("Reading results", &error.into()));
         };
-        let mut outcome = self.understand(index, line, client, call);
+        let mut outcome = match client.provider.batches().answer_fields().read(line) {
+            Some(row) => self.outcome_of(index, &row, client, call),
+            None => self.understand(index, line, client, call),
+        };
         if outcome.result.is_err() {
             // What an error quotes is taken from a row without keys: half of one would not be known again.
             let safe = client.endpoint.redact(&String::from_utf8_lossy(line));
@@ -311,13 +315,18 @@ impl Results {
         let row = match json::parse(line) {
             Ok(row) => row,
             Err(error) => {
-                let text: String = String::from_utf8_lossy(line).chars().take(200).collect();
-                let message = format!("{}: its row of results is no JSON ({error}): {text}", self.name(index));
+                let text = String::from_utf8_lossy(line);
+                let message =
+                    format!("{}: its row of results is no JSON ({error}): {}", self.name(index), quote(&text));
                 let error = Error::batch(BatchErrorKind::Other, &self.batch_id, message);
                 return Outcome { status: Status::Failed, result: Err(error) };
             }
         };
-        let result = match client.provider.batches().read_row(&row, call.reading()) {
+        self.outcome_of(index, &row, client, call)
+    }
+
+    fn outcome_of(&self, index: u64, row: &Value, client: &Client, call: &Call) -> Outcome {
+        let result = match client.provider.batches().read_row(row, call.reading()) {
             RowOutcome::Answered(mut generation) => call.check(&mut generation, call.reading()).map(|()| generation),
             RowOutcome::Error(error) => Err(error),
             RowOutcome::Expired(reason) => return self.never_ran(index, Status::Expired, &reason),
@@ -327,11 +336,11 @@ impl Results {
     }
 
     fn never_ran(&self, index: u64, status: Status, reason: &str) -> Outcome {
-        let message = format!("{} is {}: {reason}", self.name(index), status.name());
+        let message = format!("{} is {}: {}", self.name(index), status.name(), quote(reason));
         Outcome { status, result: Err(Error::batch(BatchErrorKind::Other, &self.batch_id, message)) }
     }
 
     fn name(&self, index: u64) -> String {
-        format!("input {index} ('{}')", self.ids.name(index))
+        format!("input {index} ('{}')", quote_up_to(&self.ids.name(index), 100))
     }
 }

@@ -18,6 +18,8 @@ const WRITE_SIZE: usize = 256 * 1024;
 /// Writes the rows of one job.
 pub struct Plan<'c> {
     client: &'c Client,
+    /// Where the prompts come from, as the caller calls it.
+    source: &'static str,
     /// The forms that still hold the batch, the preferred one first.
     drafts: Vec<Draft>,
     /// None: default ids.
@@ -36,14 +38,19 @@ pub struct Written {
 
 impl<'c> Plan<'c> {
     /// Each form comes with an empty file to write its rows to.
-    pub fn new(client: &'c Client, forms: Vec<(Form, File)>, custom_ids: Option<RowIds>) -> Result<Self> {
+    pub fn new(
+        client: &'c Client,
+        source: &'static str,
+        forms: Vec<(Form, File)>,
+        custom_ids: Option<RowIds>,
+    ) -> Result<Self> {
         let drafts = forms.into_iter().map(|(form, out)| Draft::new(client, form, out)).collect::<Result<_>>()?;
-        Ok(Self { client, drafts, custom_ids, rows: 0 })
+        Ok(Self { client, source, drafts, custom_ids, rows: 0 })
     }
 
     /// Adds the row of a text.
     pub fn push_text(&mut self, prompt: &str) -> Result<()> {
-        self.client.check_text(prompt, || format!("inputs[{}]", self.rows))?;
+        self.client.check_text(prompt, || format!("{}[{}]", self.source, self.rows))?;
         let id = self.next_id()?;
         self.each_draft(|draft| {
             draft.template.write(&id, prompt, &mut draft.buffer);
@@ -53,12 +60,13 @@ impl<'c> Plan<'c> {
 
     /// Adds the row of a conversation, which no template can hold.
     pub fn push_messages(&mut self, messages: Vec<Value>) -> Result<()> {
+        self.client.check_turns(&messages, || format!("{}[{}]", self.source, self.rows))?;
         let id = self.next_id()?;
         let prompt = Prompt::Messages(messages);
-        let (client, index) = (self.client, self.rows);
+        let (client, source, index) = (self.client, self.source, self.rows);
         self.each_draft(|draft| {
             let row =
-                row(client, &draft.form, &id, &prompt).map_err(|error| error.about(&format!("inputs[{index}]:")))?;
+                row(client, &draft.form, &id, &prompt).map_err(|error| error.about(&format!("{source}[{index}]:")))?;
             draft.buffer.extend_from_slice(row.as_bytes());
             Ok(())
         })

@@ -8,7 +8,7 @@ use super::lifecycle::{Action, Lifecycle};
 use super::order::{self, Found, Order};
 use crate::client::{Call, Client};
 use crate::disk;
-use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result};
+use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result, quote, quote_list};
 use crate::exchange::Response;
 use crate::providers::{BatchApi, Job, State};
 use crate::transport::Transport;
@@ -154,7 +154,7 @@ impl Batch {
         }
         let job = self.look(transport).await?;
         if !job.state.is_terminal() {
-            let message = format!("it is {} ('{}'); wait() until it is done", job.state.name(), job.raw_state);
+            let message = format!("it is {} ('{}'); wait() until it is done", job.state.name(), quote(&job.raw_state));
             return Err(self.error(BatchErrorKind::NotCompleted, &message));
         }
         let inside = lock(&self.seen).rows.as_ref().map(File::try_clone).transpose();
@@ -212,8 +212,8 @@ impl Batch {
 
     /// Why there are no results.
     pub fn failure(&self, job: &Job) -> Error {
-        let why = if job.reasons.is_empty() { String::new() } else { format!(": {}", job.reasons.join("; ")) };
-        let message = format!("it is {} ('{}'){why}", job.state.name(), job.raw_state);
+        let why = if job.reasons.is_empty() { String::new() } else { format!(": {}", quote_list(&job.reasons, "; ")) };
+        let message = format!("it is {} ('{}'){why}", job.state.name(), quote(&job.raw_state));
         self.error(BatchErrorKind::Failed, &message)
     }
 
@@ -282,7 +282,7 @@ impl Waiter {
 
     fn timed_out(&self) -> Error {
         let state = match &lock(&self.batch.seen).job {
-            Some(job) => format!("it is still {} ('{}')", job.state.name(), job.raw_state),
+            Some(job) => format!("it is still {} ('{}')", job.state.name(), quote(&job.raw_state)),
             None => "its state could not be read".into(),
         };
         let trouble = self.error.as_ref().map(|error| format!(" Last error: {error}")).unwrap_or_default();

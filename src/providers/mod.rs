@@ -3,6 +3,7 @@
 pub mod address;
 mod anthropic;
 mod errors;
+mod fields;
 mod gemini;
 mod openai;
 mod rows;
@@ -14,6 +15,7 @@ use crate::exchange::{Endpoint, Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
 use crate::schema::Dialect;
 use crate::suggest;
+use fields::Fields;
 use serde_json::{Map, Value};
 use settings::Settings;
 use std::fs::File;
@@ -113,11 +115,25 @@ pub struct Prepared {
 /// How to read the replies of a call.
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
-    /// Stop strings that the provider does not know: we cut.
+    /// The text is cut before the first of these, whatever the server did.
     pub stop: Vec<String>,
+    /// The server is told of the stop strings, and may have stopped at one before any text.
+    pub server_stops: bool,
     pub schema: Option<ReadingSchema>,
     /// The most tokens that were asked for, where a server may not say that it was they that ended the answer.
     pub max_tokens: Option<u64>,
+}
+
+impl Reading {
+    /// Whether an answer without text may be one that began with a stop string.
+    pub fn may_be_stopped_at_once(&self) -> bool {
+        self.server_stops && !self.stop.is_empty()
+    }
+
+    /// Of the texts of an answer to a schema that `max_tokens` ended, lets go of the last, which was cut; whether any is left.
+    pub fn drop_cut(&self, texts: &mut Vec<String>) -> bool {
+        self.schema.is_some() && texts.pop().is_some() && !texts.is_empty()
+    }
 }
 
 /// Something that the caller should know and that is no error: a warning, shown once a client.
@@ -205,6 +221,9 @@ pub trait BatchApi: Send + Sync {
 
     /// The id of a row, of input or of result.
     fn row_id(&self, line: &[u8]) -> Option<RowId>;
+
+    /// What of a result row an answer is made of. (An error may be made of all of it.)
+    fn answer_fields(&self) -> &'static Fields;
 
     /// What a row of results says.
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome;

@@ -202,7 +202,7 @@ impl Results {
     }
 
     /// The outcomes of up to `count` inputs from `start` on, fewer if their texts are long: tuples of status, text, error,
-    /// usage and finish reason.
+    /// usage, finish reason, and other texts to be tried where the text does not fit.
     fn read<'py>(&self, py: Python<'py>, start: u64, count: u64) -> PyResult<Bound<'py, PyList>> {
         let end = start.saturating_add(count).min(self.core.len());
         let outcomes = py.detach(|| {
@@ -228,6 +228,9 @@ impl Results {
 fn to_tuple(py: Python<'_>, outcome: collect::Outcome) -> PyResult<Bound<'_, PyTuple>> {
     let (text, usage) = (outcome.text().map(str::to_owned), outcome.usage().map(Usage));
     let finish_reason = outcome.finish_reason().map(|reason| reason.name().to_owned());
-    let error = outcome.result.err().map(|error| instance(py, error)).transpose()?;
-    (outcome.status.name(), text, error, usage, finish_reason).into_pyobject(py)
+    let (alternatives, error) = match outcome.result {
+        Ok(generation) => (generation.alternatives, None),
+        Err(error) => (Vec::new(), Some(instance(py, error)?)),
+    };
+    (outcome.status.name(), text, error, usage, finish_reason, alternatives).into_pyobject(py)
 }

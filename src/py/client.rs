@@ -10,7 +10,7 @@ use super::schema::Schema;
 use crate::batch::ids::RowIds;
 use crate::batch::{collect, immediate};
 use crate::client::Call;
-use crate::generation::{GenerationConfig, Prompt};
+use crate::generation::{CONVERSATION, GenerationConfig, Prompt};
 use crate::providers::settings::Settings;
 use crate::providers::{self, BatchApi, JobOptions, Notice};
 use crate::{client, disk, suggest};
@@ -66,9 +66,12 @@ impl Client {
         let given = prompt(input)?;
         let conversation = config.take_conversation().map_err(to_py)?;
         let call = self.prepare(py, &config, None, schema)?;
-        if let (None, Prompt::Text(text)) = (&conversation, &given) {
-            self.core.check_text(text, || "input".to_owned()).map_err(to_py)?;
-        }
+        let checked = match (&conversation, &given) {
+            (Some(Prompt::Messages(turns)), _) => self.core.check_turns(turns, || CONVERSATION.to_owned()),
+            (_, Prompt::Messages(turns)) => self.core.check_turns(turns, || "input".to_owned()),
+            (_, Prompt::Text(text)) => self.core.check_text(text, || "input".to_owned()),
+        };
+        checked.map_err(to_py)?;
         let prompt = conversation.unwrap_or(given);
         let core = self.core.clone();
         let generation = runtime::wait(py, |transport| async move { core.generate(&transport, &call, &prompt).await })?;
@@ -146,8 +149,9 @@ impl Client {
         concurrency: usize,
         immediate: &Immediate<'_>,
     ) -> PyResult<Results> {
-        let prompts =
-            inputs.spool(py, |prompt, index| self.core.check_input(&call, &prompt, index).map(|()| prompt))?;
+        let source = inputs.source();
+        let check = |prompt, index| self.core.check_input(&call, &prompt, source, index).map(|()| prompt);
+        let prompts = inputs.spool(py, check)?;
         let ids = RowIds::for_inputs(custom_ids, prompts.count).map_err(to_py)?;
         let file = disk::temporary("results").map_err(to_py)?;
         let recorder = collect::Results::recorder(immediate.id.clone(), ids, file);

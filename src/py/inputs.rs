@@ -9,7 +9,7 @@ use crate::batch::immediate::Prompts;
 use crate::batch::plan::{Plan, Written};
 use crate::client::Client;
 use crate::disk;
-use crate::generation::{Prompt, messages};
+use crate::generation::{CONVERSATIONS, Prompt, messages};
 use crate::providers::{BatchApi, Form};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -50,6 +50,11 @@ impl<'py> Inputs<'py> {
         Ok(Self { series: Series::new(inputs, PLACE)?, conversations })
     }
 
+    /// What the prompts are called in messages.
+    pub fn source(&self) -> &'static str {
+        if self.conversations.is_some() { CONVERSATIONS } else { "inputs" }
+    }
+
     /// Writes one row for each of them, in the first of `forms` that holds them.
     pub fn write(
         mut self,
@@ -60,7 +65,7 @@ impl<'py> Inputs<'py> {
     ) -> PyResult<Written> {
         let with_file = |form| disk::temporary("the requests").map(|file| (form, file));
         let forms: Vec<_> = forms.into_iter().map(with_file).collect::<crate::Result<_>>().map_err(to_py)?;
-        let mut plan = Plan::new(client, forms, custom_ids).map_err(to_py)?;
+        let mut plan = Plan::new(client, self.source(), forms, custom_ids).map_err(to_py)?;
         while let Some((first, chunk)) = self.next_chunk()? {
             py.detach(|| {
                 each(chunk, first, |input| match input {

@@ -95,7 +95,9 @@ pub fn to_number(value: &Bound<'_, PyAny>, place: &str) -> PyResult<Number> {
     if let Ok(int) = int.extract::<i64>() {
         return Ok(int.into());
     }
-    int.extract::<u64>().map(Number::from).map_err(|_| configuration(format!("{place} is an int of more than 64 bits")))
+    // A larger one by its digits, of which Python writes 4,300 unless it is told otherwise.
+    let digits = int.str().ok().and_then(|digits| digits.to_str().ok().and_then(|digits| digits.parse().ok()));
+    digits.ok_or_else(|| configuration(format!("{place} is an int of more digits than Python writes out")))
 }
 
 /// The str, found at `place`, as a Rust String.

@@ -70,8 +70,9 @@ impl LocalBatch {
         let common = config.common(system).map_err(to_py)?;
         common.refuse_conversation().map_err(to_py)?;
         let ids = ids.as_deref().map(|ids| custom_ids(ids, None)).transpose()?;
+        let source = inputs.source();
         let place_system = |prompt, index| {
-            with_system(prompt, common.system.as_deref()).map_err(|error| error.about(&format!("inputs[{index}]:")))
+            with_system(prompt, common.system.as_deref()).map_err(|error| error.about(&format!("{source}[{index}]:")))
         };
         let prompts = inputs.spool(py, place_system)?;
         let ids = RowIds::for_inputs(ids, prompts.count).map_err(to_py)?;
@@ -88,9 +89,8 @@ impl LocalBatch {
 
     /// The input at `index` has this answer.
     fn answer(&self, index: u64, text: String, finish_reason: &str, usage: &Usage, model: &str) -> PyResult<()> {
-        let (finish_reason, model) = (FinishReason::named(finish_reason), Some(model.to_owned()));
-        let usage = Some(usage.0);
-        let generation = Generation { text, finish_reason, usage, model, id: None, raw: Default::default() };
+        let generation = Generation::new(text, FinishReason::named(finish_reason));
+        let generation = Generation { usage: Some(usage.0), model: Some(model.to_owned()), ..generation };
         self.record(index, &Outcome::of(Ok(generation)))
     }
 

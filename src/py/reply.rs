@@ -1,10 +1,11 @@
 //! What comes back from a single call.
 
 use crate::generation::{FinishReason, Generation};
+use crate::json;
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use serde_json::json;
+use std::borrow::Cow;
 
 /// What came back from a single call.
 #[pyclass(frozen, module = "llmbackend._core")]
@@ -27,18 +28,27 @@ impl Reply {
     ) -> Self {
         let usage = usage.map(|usage| usage.0);
         let raw = raw.map(Bytes::from).unwrap_or_else(|| {
-            let counts =
-                usage.map(|usage| json!({"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}));
-            json!({"text": text, "finish_reason": finish_reason, "usage": counts, "model": model}).to_string().into()
+            let counts = usage.map(
+                |usage| serde_json::json!({"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}),
+            );
+            serde_json::json!({"text": text, "finish_reason": finish_reason, "usage": counts, "model": model})
+                .to_string()
+                .into()
         });
-        let finish_reason = FinishReason::named(finish_reason);
-        Self { generation: Generation { text, finish_reason, usage, model, id, raw } }
+        let generation = Generation::new(text, FinishReason::named(finish_reason));
+        Self { generation: Generation { usage, model, id, raw, ..generation } }
     }
 
     /// The text; with a schema, the JSON text of the value.
     #[getter]
     fn text(&self) -> &str {
         &self.generation.text
+    }
+
+    /// Other texts of the reply, to be tried where this one does not fit.
+    #[getter]
+    fn alternatives(&self) -> Vec<String> {
+        self.generation.alternatives.clone()
     }
 
     #[getter]
@@ -65,6 +75,12 @@ impl Reply {
     #[getter]
     fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.generation.raw)
+    }
+
+    /// The reply's body as JSON that any parser takes.
+    fn repaired(&self) -> String {
+        let text = String::from_utf8_lossy(&self.generation.raw);
+        json::strict(&text).map(Cow::into_owned).unwrap_or_else(|_| text.clone().into_owned())
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {

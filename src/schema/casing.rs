@@ -166,7 +166,7 @@ fn has_type(value: &Value, wanted: Option<&Value>) -> bool {
     let is = |name: &Value| match name.as_str() {
         Some("string") => value.is_string(),
         Some("number") => value.is_number(),
-        Some("integer") => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        Some("integer") => is_whole(value),
         Some("boolean") => value.is_boolean(),
         Some("null") => value.is_null(),
         Some("array") => value.is_array(),
@@ -178,6 +178,13 @@ fn has_type(value: &Value, wanted: Option<&Value>) -> bool {
         Some(Value::Array(names)) => names.iter().any(is),
         Some(name) => is(name),
     }
+}
+
+fn is_whole(value: &Value) -> bool {
+    // An integer of more digits than a double takes is no double at all.
+    let is_written_whole = |number: &str| number.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
+    value.as_number().is_some_and(|number| is_written_whole(number.as_str()))
+        || value.as_f64().is_some_and(|number| number.fract() == 0.0)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Anthropic's Message Batches: rows go up inside the request that makes the job; results come back as one file.
 
 use super::{Anthropic, NAME, errors};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quote};
 use crate::exchange::{Body, Request, Response, segment};
+use crate::providers::fields::Fields;
 use crate::providers::rows::custom_id;
 use crate::providers::{
     Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
@@ -12,10 +13,30 @@ use serde_json::{Map, Value};
 
 const LONGEST_ID: usize = 64;
 
+static ANSWER_FIELDS: Fields = Fields::Of(&[(
+    "result",
+    Fields::Of(&[
+        ("type", Fields::All),
+        (
+            "message",
+            Fields::Of(&[
+                ("id", Fields::All),
+                ("type", Fields::All),
+                ("model", Fields::All),
+                ("content", Fields::All),
+                ("stop_reason", Fields::All),
+                ("stop_details", Fields::All),
+                ("error", Fields::All),
+                ("usage", Fields::All),
+            ]),
+        ),
+    ]),
+)]);
+
 impl BatchApi for Anthropic {
     fn forms(&self, ask: &Ask) -> Result<Vec<Form>> {
         let mut prepared = self.prepare(ask)?;
-        if !prepared.reading.stop.is_empty() {
+        if prepared.reading.stop.iter().any(|stop| stop.trim().is_empty()) {
             return Err(Error::configuration(
                 "a blank stop string is not taken by Anthropic, and a Message Batch has no place to keep it until its results \
                  are read; leave it out, or use an immediate batch",
@@ -146,6 +167,10 @@ impl BatchApi for Anthropic {
         custom_id(line)
     }
 
+    fn answer_fields(&self) -> &'static Fields {
+        &ANSWER_FIELDS
+    }
+
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
         let result = &line["result"];
         match result["type"].as_str() {
@@ -163,7 +188,7 @@ impl BatchApi for Anthropic {
             }
             Some("canceled" | "cancelled") => RowOutcome::Cancelled("the batch was cancelled before it ran".into()),
             other => {
-                let message = format!("a row of results has the unknown type '{}'", other.unwrap_or("none"));
+                let message = format!("a row of results has the unknown type '{}'", quote(other.unwrap_or("none")));
                 RowOutcome::Error(Error::Api(Box::new(shared::in_reply(NAME, message))))
             }
         }

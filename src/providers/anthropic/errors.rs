@@ -3,7 +3,7 @@
 use super::NAME;
 use crate::error::{ApiError, ApiErrorKind};
 use crate::exchange::Response;
-use crate::providers::errors::{self, word};
+use crate::providers::errors::{self, code, word};
 use serde_json::Value;
 
 /// What waiting does not lift (Anthropic's page of errors: spend limits come as 429 or 400).
@@ -17,30 +17,17 @@ pub fn read(response: &Response) -> ApiError {
     refine(error, &body)
 }
 
-/// An error that stands where a message was expected: in a reply that said 200, or in a row of results.
+/// An error that stands where a message was expected: in a reply that said 200, or in a result row.
 pub fn in_reply(body: &Value) -> ApiError {
     let mut error = errors::from_body(NAME, 200, body, &body.to_string());
-    error.kind = match inner(body)["type"].as_str() {
-        Some("invalid_request_error" | "request_too_large" | "conflict_error") => ApiErrorKind::InvalidRequest,
-        Some("authentication_error") => ApiErrorKind::Authentication,
-        Some("permission_error") => ApiErrorKind::PermissionDenied,
-        Some("not_found_error") => ApiErrorKind::NotFound,
-        Some("rate_limit_error") => ApiErrorKind::RateLimit,
-        Some("api_error" | "overloaded_error" | "timeout_error") => ApiErrorKind::Server,
-        _ => ApiErrorKind::Other,
-    };
+    error.kind = errors::kind(body).unwrap_or(ApiErrorKind::Other);
     refine(error, body)
 }
 
-/// What describes the error: in Anthropic's own words one level down.
-fn inner(body: &Value) -> &Value {
-    if body["error"].is_object() { &body["error"] } else { body }
-}
-
 fn refine(mut error: ApiError, body: &Value) -> ApiError {
-    let inner = inner(body);
-    let specific = word(&inner["details"]["error_code"]);
-    error.code = specific.or(error.code).or_else(|| word(&inner["type"]).filter(|kind| kind != "error"));
+    let inner = errors::inner(body);
+    let specific = code(&inner["details"]["error_code"]);
+    error.code = specific.or(error.code).or_else(|| code(&inner["type"]).filter(|kind| kind != "error"));
     error.request_id = error.request_id.or_else(|| word(&body["request_id"]));
     let is_quota = error.code.as_deref().is_some_and(|code| QUOTA_CODES.contains(&code));
     if is_quota

@@ -8,7 +8,7 @@ mod reply;
 use super::settings::Settings;
 use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading};
 use crate::answer::{AnswerSchema, ReadingSchema};
-use crate::error::{ApiError, Error, Result};
+use crate::error::{ApiError, ApiErrorKind, Error, Result};
 use crate::exchange::{Body, Endpoint, Header, Request, Response};
 use crate::generation::{self, Common, Generation, Prompt};
 use crate::schema::Dialect;
@@ -82,12 +82,18 @@ impl Provider for Anthropic {
         let common = ask.config.common(ask.batch_system)?;
         common.refuse_conversation()?;
         let Common { system, stop, rest } = common;
+        if let Some(system) = &system {
+            self.check_text(system).map_err(|error| error.about("the system prompt"))?;
+        }
         let mut notices = Vec::new();
         if ask.config.seed.is_some() {
             notices.push(Notice::new("seed", "Anthropic's Messages API has no seed: it is not sent"));
         }
-        // The API refuses these; the text is cut here instead.
-        let (blank, sent): (Vec<String>, Vec<String>) = stop.into_iter().partition(|stop| stop.trim().is_empty());
+        // The API refuses blank ones; the text is cut here instead.
+        let is_blank = |stop: &String| stop.trim().is_empty();
+        let has_blank = stop.iter().any(is_blank);
+        let sent: Vec<String> = stop.iter().filter(|stop| !is_blank(stop)).cloned().collect();
+        let server_stops = !sent.is_empty();
         let mut body = Map::new();
         body.insert("model".into(), ask.model.into());
         body.extend(ask.config.max_tokens.map(|value| ("max_tokens".into(), value.into())));
@@ -99,19 +105,16 @@ impl Provider for Anthropic {
         let headers = add_extra(&mut body, rest)?;
         body.entry("max_tokens").or_insert(DEFAULT_MAX_TOKENS.into());
         self.check_sampling(&body)?;
-        let stop = match ask.schema {
-            Some(_) if !blank.is_empty() => {
-                notices.push(Notice::new("stop", "a blank stop string cannot be applied to an answer to a schema"));
-                Vec::new()
-            }
-            _ => blank,
-        };
+        if ask.schema.is_some() && has_blank {
+            notices.push(Notice::new("stop", "a blank stop string cannot be applied to an answer to a schema"));
+        }
+        let stop = if ask.schema.is_some() { Vec::new() } else { stop };
         let prepared = Prepared {
             body,
             system,
             model: ask.model.to_owned(),
             headers,
-            reading: Reading { stop, ..Reading::default() },
+            reading: Reading { stop, server_stops, ..Reading::default() },
             notices,
             fallback: None,
         };
@@ -167,7 +170,11 @@ impl Provider for Anthropic {
         // A complaint about what stands inside the field comes from a server that knows it.
         let is_part_of_path = |c: char| c.is_ascii_alphanumeric() || "._'\", []".contains(c);
         let path = after.split(|c| !is_part_of_path(c)).next().unwrap_or_default();
-        matches!(error.status, Some(400 | 422))
+        let is_refused = match error.status {
+            Some(200) => error.kind == ApiErrorKind::InvalidRequest,
+            status => matches!(status, Some(400 | 422)),
+        };
+        is_refused
             && !["schema", "effort", "task_budget"].iter().any(|inner| path.contains(inner))
             && ["extra", "unsupported", "not supported", "unknown", "unexpected", "unrecognized", "not permitted"]
                 .iter()

@@ -1,15 +1,17 @@
 //! Reads a message. Every field may be absent; unknown blocks are skipped.
 
 use super::NAME;
-use crate::error::{ApiError, Error, OutputErrorKind, Result};
-use crate::generation::{FinishReason, Generation, Usage, cut_at_stop};
+use crate::error::{ApiError, Error, OutputErrorKind, Result, quote, quote_list};
+use crate::generation::{FinishReason, Generation, Usage, alternatives, cut_at_stop};
 use crate::providers::{Reading, errors};
 use serde_json::Value;
 
 pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     let has_content = body["content"].is_array() || body["content"].is_string();
-    if body["type"] == "error" || (!has_content && errors::is_error(&body["error"])) {
-        return Err(api(super::errors::in_reply(body)));
+    if body["type"] == "error" || !has_content {
+        if let Some(error) = errors::find(body) {
+            return Err(api(super::errors::in_reply(error)));
+        }
     }
     if !body.is_object() || (body["type"] != "message" && !has_content) {
         return Err(api(errors::in_reply(NAME, "the reply is JSON, but no message: it has no \"content\"")));
@@ -17,39 +19,50 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
     let empty = Vec::new();
     let blocks = body["content"].as_array().unwrap_or(&empty);
     let tool = reading.schema.as_ref().and_then(|schema| schema.tool.as_deref());
-    let finish_reason = finish_reason(body["stop_reason"].as_str(), tool.is_some());
+    let mut finish_reason = finish_reason(body["stop_reason"].as_str(), tool.is_some());
     let usage = usage(&body["usage"]);
     let answer = answer(body, blocks, tool, &finish_reason, reading);
-    let mut text = answer.map_err(|error| error.came_with(Some(finish_reason.clone()), usage))?;
-    cut_at_stop(&mut text, &reading.stop);
+    let (mut text, alternatives) = answer.map_err(|error| error.came_with(Some(finish_reason.clone()), usage))?;
+    if cut_at_stop(&mut text, &reading.stop) && finish_reason == FinishReason::Length {
+        finish_reason = FinishReason::Stop;
+    }
     let string = |field: &str| body[field].as_str().map(str::to_owned);
-    Ok(Generation { text, finish_reason, usage, model: string("model"), id: string("id"), raw: Default::default() })
+    let (model, id) = (string("model"), string("id"));
+    Ok(Generation { text, alternatives, refusal: None, finish_reason, usage, model, id, raw: Default::default() })
 }
 
-/// The text, if it is one that the caller can use. `tool`: whose input is the answer.
+/// The text, if it is one that the caller can use, and its alternatives. `tool`: whose input is the answer.
 fn answer(
     body: &Value,
     blocks: &[Value],
     tool: Option<&str>,
     finish_reason: &FinishReason,
     reading: &Reading,
-) -> Result<String> {
-    let said = tool.and_then(|name| tool_input(blocks, name)).or_else(|| text_of(blocks, &body["content"]));
+) -> Result<(String, Vec<String>)> {
+    let inputs = tool.map(|name| tool_inputs(blocks, name)).filter(|inputs| !inputs.is_empty());
+    // Each input is an answer of its own; text blocks are one text.
+    let said = inputs.as_ref().and_then(|inputs| inputs.first().cloned());
+    let said = said.or_else(|| text_of(blocks, &body["content"]));
+    let mut texts =
+        inputs.unwrap_or_else(|| texts_of(blocks).filter(|text| !text.is_empty()).map(str::to_owned).collect());
     let reason = body["stop_reason"].as_str();
     if reason == Some("refusal") {
         return Err(refusal(&body["stop_details"], said));
     }
-    if *finish_reason == FinishReason::Length
-        && (reading.schema.is_some() || said.as_ref().is_none_or(String::is_empty))
-    {
+    let was_cut = *finish_reason == FinishReason::Length;
+    let has_text = said.as_ref().is_some_and(|text| !text.is_empty());
+    if was_cut && (reading.schema.is_some() || !has_text) && !reading.drop_cut(&mut texts) {
         return Err(truncated(reason, blocks, said));
     }
-    // It wanted to begin with a stop string: nothing is an answer.
-    let is_empty_answer = tool.is_none() && reason == Some("stop_sequence");
-    said.or_else(|| is_empty_answer.then(String::new)).ok_or_else(|| {
+    let alternatives = if was_cut { texts } else { alternatives(texts) };
+    // It wanted to begin with a stop string: nothing is an answer. Some servers call that the end of a turn.
+    let may_be_stopped = reason == Some("stop_sequence")
+        || (*finish_reason == FinishReason::Stop && reading.may_be_stopped_at_once() && blocks.iter().all(is_thinking));
+    let is_empty_answer = tool.is_none() && may_be_stopped;
+    said.or_else(|| is_empty_answer.then(String::new)).map(|text| (text, alternatives)).ok_or_else(|| {
         let kinds: Vec<&str> = blocks.iter().map(|block| block["type"].as_str().unwrap_or("untyped")).collect();
-        let found = if kinds.is_empty() { "is empty".to_owned() } else { kinds.join(", ") };
-        let message = format!("the reply holds no text, but {found} (stop_reason {})", reason.unwrap_or("none"));
+        let found = if kinds.is_empty() { "is empty".to_owned() } else { quote_list(kinds, ", ") };
+        let message = format!("the reply holds no text, but {found} (stop_reason {})", quote(reason.unwrap_or("none")));
         Error::output(OutputErrorKind::NoText, message, None)
     })
 }
@@ -58,17 +71,28 @@ fn api(error: ApiError) -> Error {
     Error::Api(Box::new(error))
 }
 
+fn texts_of(blocks: &[Value]) -> impl Iterator<Item = &str> {
+    blocks.iter().filter(|block| block["type"] == "text").filter_map(|block| block["text"].as_str())
+}
+
 /// All text blocks, in order; None if there is none, which is not the same as an empty text.
 fn text_of(blocks: &[Value], content: &Value) -> Option<String> {
-    let mut texts = blocks.iter().filter(|block| block["type"] == "text").filter_map(|block| block["text"].as_str());
+    let mut texts = texts_of(blocks);
     // Other servers' short form.
     let Some(first) = texts.next() else { return content.as_str().map(str::to_owned) };
     Some(texts.fold(first.to_owned(), |all, text| all + text))
 }
 
-fn tool_input(blocks: &[Value], name: &str) -> Option<String> {
-    let call = blocks.iter().find(|block| block["type"] == "tool_use" && block["name"] == name)?;
-    call.get("input").map(|input| input.as_str().map_or_else(|| input.to_string(), str::to_owned))
+fn tool_inputs(blocks: &[Value], name: &str) -> Vec<String> {
+    let calls = blocks.iter().filter(|block| block["type"] == "tool_use" && block["name"] == name);
+    calls
+        .filter_map(|call| call.get("input"))
+        .map(|input| input.as_str().map_or_else(|| input.to_string(), str::to_owned))
+        .collect()
+}
+
+fn is_thinking(block: &Value) -> bool {
+    matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking"))
 }
 
 fn finish_reason(reason: Option<&str>, asked_for_a_tool: bool) -> FinishReason {
@@ -82,13 +106,13 @@ fn finish_reason(reason: Option<&str>, asked_for_a_tool: bool) -> FinishReason {
 }
 
 fn refusal(details: &Value, said: Option<String>) -> Error {
-    let category = details["category"].as_str().map(|category| format!(" ({category})")).unwrap_or_default();
-    let why = details["explanation"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+    let category = details["category"].as_str().map(|category| format!(" ({})", quote(category))).unwrap_or_default();
+    let why = details["explanation"].as_str().map(|why| format!(": {}", quote(why))).unwrap_or_default();
     Error::output(OutputErrorKind::Refusal, format!("the model refused{category}{why}"), said)
 }
 
 fn truncated(reason: Option<&str>, blocks: &[Value], said: Option<String>) -> Error {
-    let thought = blocks.iter().any(|block| matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking")));
+    let thought = blocks.iter().any(is_thinking);
     let what = match reason {
         Some("model_context_window_exceeded") => "the model's context was full before the answer was complete",
         _ if thought && said.as_ref().is_none_or(String::is_empty) => {

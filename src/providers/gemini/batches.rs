@@ -5,6 +5,7 @@ use super::{Gemini, SchemaField, errors, names, reply};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response, segment};
 use crate::providers::errors::{is_error, word};
+use crate::providers::fields::Fields;
 use crate::providers::{
     Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
     Rows, State, Upload, rows,
@@ -15,6 +16,32 @@ use serde_json::{Map, Value, json};
 const INLINE: Limits = Limits { rows: 5_000, bytes: 18 * 1024 * 1024 };
 /// A file may hold 2 GB. No number of rows is documented; this one bounds what a strange id can make us allocate.
 const UPLOAD: Limits = Limits { rows: 10_000_000, bytes: 2_000_000_000 };
+
+static ANSWER_FIELDS: Fields = Fields::Of(&[
+    ("error", Fields::All),
+    ("status", Fields::All),
+    (
+        "response",
+        Fields::Of(&[
+            ("candidates", Fields::All),
+            ("promptFeedback", Fields::All),
+            ("error", Fields::All),
+            ("modelVersion", Fields::All),
+            ("responseId", Fields::All),
+            (
+                "usageMetadata",
+                Fields::Of(&[
+                    ("promptTokenCount", Fields::All),
+                    ("toolUsePromptTokenCount", Fields::All),
+                    ("cachedContentTokenCount", Fields::All),
+                    ("candidatesTokenCount", Fields::All),
+                    ("thoughtsTokenCount", Fields::All),
+                    ("totalTokenCount", Fields::All),
+                ]),
+            ),
+        ]),
+    ),
+]);
 
 impl BatchApi for Gemini {
     fn forms(&self, ask: &Ask) -> Result<Vec<Form>> {
@@ -189,14 +216,19 @@ impl BatchApi for Gemini {
         }
     }
 
+    fn answer_fields(&self) -> &'static Fields {
+        &ANSWER_FIELDS
+    }
+
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
         let response = &line["response"];
         let is_answer = ["candidates", "promptFeedback"].iter().any(|field| !response[field].is_null());
-        let errors = [&line["error"], &line["status"], &response["error"]];
-        if let Some(error) = errors.into_iter().find(|error| !is_answer && is_error(error)) {
+        // Each beside what holds it.
+        let errors = [(&line["error"], line), (&line["status"], &line["status"]), (&response["error"], response)];
+        if let Some((error, holder)) = errors.into_iter().find(|(error, _)| !is_answer && is_error(error)) {
             return match reply::count(&error["code"]) {
                 1 => RowOutcome::Cancelled(word(&error["message"]).unwrap_or_else(|| "the job was cancelled".into())),
-                _ => RowOutcome::Error(Error::Api(Box::new(errors::in_row(error)))),
+                _ => RowOutcome::Error(Error::Api(Box::new(errors::in_row(holder)))),
             };
         }
         match self.read(response, reading) {

@@ -1,9 +1,9 @@
 //! Reads error replies of Gemini: google.rpc.Status, with details.
 
 use super::{NAME, reply};
-use crate::error::{ApiError, ApiErrorKind};
+use crate::error::{ApiError, ApiErrorKind, quote_up_to};
 use crate::exchange::Response;
-use crate::providers::errors::{self, word};
+use crate::providers::errors::{self, code, word};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ pub fn read(response: &Response) -> ApiError {
     refine(error, &body["error"])
 }
 
-/// The error in a reply that said 200.
-pub fn in_reply(error: &Value) -> ApiError {
-    ApiError { status: Some(200), ..in_row(error) }
+/// The error in a reply that said 200; `body` holds it, or is it.
+pub fn in_reply(body: &Value) -> ApiError {
+    ApiError { status: Some(200), ..in_row(body) }
 }
 
-/// The error of a row of results, whose `code` is a google.rpc code; or, since servers differ, an HTTP status.
-pub fn in_row(error: &Value) -> ApiError {
-    let text = word(error).unwrap_or_else(|| error.to_string());
-    let mut read = errors::from_body(NAME, 200, error, &text);
-    read.message = word(error).unwrap_or(read.message);
+/// The error of a result row, whose `code` is a google.rpc code; or, since servers differ, an HTTP status.
+pub fn in_row(body: &Value) -> ApiError {
+    let error = errors::inner(body);
+    let text = word(&body["error"]).unwrap_or_else(|| error.to_string());
+    let mut read = errors::from_body(NAME, 200, body, &text);
     read.status = None;
     let named = || error["status"].as_str().and_then(|name| CODES.iter().position(|known| *known == name));
     let code = Some(reply::count(&error["code"])).filter(|code| *code > 0).or_else(|| named().map(|at| at as u64));
@@ -33,7 +33,7 @@ pub fn in_row(error: &Value) -> ApiError {
         Some(8) => ApiErrorKind::RateLimit,
         Some(1 | 2 | 4 | 10 | 12..=15) => ApiErrorKind::Server,
         Some(status @ 400..=599) => crate::error::kind_of_status(status as u16),
-        _ => ApiErrorKind::Other,
+        _ => errors::kind(body).unwrap_or(ApiErrorKind::Other),
     };
     refine(read, error)
 }
@@ -61,7 +61,7 @@ const CODES: &[&str] = &[
 
 fn refine(mut error: ApiError, inner: &Value) -> ApiError {
     // The canonical name says more than the number, which repeats the HTTP status.
-    error.code = word(&inner["status"]).or(error.code);
+    error.code = code(&inner["status"]).or(error.code);
     if error.kind == ApiErrorKind::InvalidRequest && WRONG_KEY.iter().any(|text| error.message.starts_with(text)) {
         error.kind = ApiErrorKind::Authentication;
     }
@@ -80,7 +80,7 @@ fn refine(mut error: ApiError, inner: &Value) -> ApiError {
         let mut daily = quotas.filter_map(|quota| quota["quotaId"].as_str()).filter(|id| id.contains("PerDay"));
         if let Some(quota) = daily.next() {
             error.kind = ApiErrorKind::QuotaExceeded;
-            error.message.push_str(&format!(" [daily quota {quota}]"));
+            error.message.push_str(&format!(" [daily quota {}]", quote_up_to(quota, 100)));
         }
     }
     error

@@ -141,8 +141,9 @@ impl Gemini {
             )));
         }
         if !stop.is_empty() {
-            config.insert("stopSequences".into(), stop.into());
+            config.insert("stopSequences".into(), stop.clone().into());
         }
+        let stop = if ask.schema.is_some() { Vec::new() } else { stop };
         let mut schema = None;
         if let Some(asked) = ask.schema {
             let compiled = match field {
@@ -161,7 +162,8 @@ impl Gemini {
             body.insert("generationConfig".into(), config.into());
         }
         let model = model_path(ask.model)?;
-        Ok(Prepared { body, system, model, reading: Reading { schema, ..Reading::default() }, ..Prepared::default() })
+        let reading = Reading { stop, server_stops: true, schema, max_tokens: None };
+        Ok(Prepared { body, system, model, reading, ..Prepared::default() })
     }
 }
 

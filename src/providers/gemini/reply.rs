@@ -1,8 +1,8 @@
 //! Reads a GenerateContentResponse. Absent means default; unknown fields and enum values are passed over.
 
 use super::NAME;
-use crate::error::{Error, OutputErrorKind, Result};
-use crate::generation::{FinishReason, Generation, Usage};
+use crate::error::{Error, OutputErrorKind, Result, quote, quote_list};
+use crate::generation::{FinishReason, Generation, Usage, alternatives, cut_at_stop};
 use crate::providers::errors::is_error;
 use crate::providers::{Reading, errors};
 use serde_json::Value;
@@ -30,70 +30,99 @@ pub fn read(body: &Value, reading: &Reading) -> Result<Generation> {
         // Google wraps a reply into a list now and then.
         return read(one, reading);
     }
-    if is_error(&body["error"]) {
-        return Err(Error::Api(Box::new(super::errors::in_reply(&body["error"]))));
-    }
     let known = ["candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"];
-    if !known.iter().any(|field| body.get(field).is_some()) {
-        let message = "the reply is JSON, but no answer of generateContent: it has no \"candidates\"";
-        return Err(Error::Api(Box::new(errors::in_reply(NAME, message))));
+    let is_reply = known.iter().any(|field| body.get(field).is_some());
+    if is_error(&body["error"]) || !is_reply {
+        if let Some(error) = errors::find(body) {
+            return Err(Error::Api(Box::new(super::errors::in_reply(error))));
+        }
+        if !is_reply {
+            let message = "the reply is JSON, but no answer of generateContent: it has no \"candidates\"";
+            return Err(Error::Api(Box::new(errors::in_reply(NAME, message))));
+        }
     }
     let candidate = &body["candidates"][0];
-    let (finish_reason, usage) = (finish_reason(candidate), usage(&body["usageMetadata"]));
+    let (mut finish_reason, usage) = (finish_reason(candidate), usage(&body["usageMetadata"]));
     let came_with = |error: Error| error.came_with((!candidate.is_null()).then(|| finish_reason.clone()), usage);
-    let text = answer(body, candidate, &finish_reason, reading).map_err(came_with)?;
+    let (mut text, alternatives) = answer(body, candidate, &finish_reason, reading).map_err(came_with)?;
+    if cut_at_stop(&mut text, &reading.stop) && finish_reason == FinishReason::Length {
+        finish_reason = FinishReason::Stop;
+    }
     let string = |field: &str| body[field].as_str().map(str::to_owned);
-    Ok(Generation {
-        text,
-        finish_reason,
-        usage,
-        model: string("modelVersion"),
-        id: string("responseId"),
-        raw: Default::default(),
-    })
+    let (model, id) = (string("modelVersion"), string("responseId"));
+    Ok(Generation { text, alternatives, refusal: None, finish_reason, usage, model, id, raw: Default::default() })
 }
 
-/// The text, if it is one that the caller can use.
-fn answer(body: &Value, candidate: &Value, finish_reason: &FinishReason, reading: &Reading) -> Result<String> {
-    let said = text_of(candidate);
-    if let Some(reason) = body["promptFeedback"]["blockReason"].as_str().filter(|_| said.is_none()) {
-        let message =
-            body["promptFeedback"]["blockReasonMessage"].as_str().map(|m| format!(": {m}")).unwrap_or_default();
-        let said = format!("the prompt was blocked by the provider ({reason}){message}");
-        return Err(Error::output(OutputErrorKind::ContentFilter, said, None));
+/// The text, if it is one that the caller can use, and its alternatives.
+fn answer(
+    body: &Value,
+    candidate: &Value,
+    finish_reason: &FinishReason,
+    reading: &Reading,
+) -> Result<(String, Vec<String>)> {
+    let said = texts_of(candidate).next().map(|_| texts_of(candidate).collect::<String>());
+    let mut texts: Vec<String> = texts_of(candidate).filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    if let Some(blocked) = blocked_prompt(&body["promptFeedback"]).filter(|_| said.is_none()) {
+        return Err(Error::output(OutputErrorKind::ContentFilter, blocked, None));
     }
     if candidate.is_null() {
         return Err(Error::output(OutputErrorKind::NoText, "the reply holds no candidate, and no reason for it", None));
     }
-    check_end(candidate, finish_reason, &said, reading, &body["usageMetadata"])?;
-    said.ok_or_else(|| {
+    let was_cut = *finish_reason == FinishReason::Length;
+    let is_usable = was_cut && reading.drop_cut(&mut texts);
+    if !is_usable {
+        check_end(candidate, finish_reason, &said, reading, &body["usageMetadata"])?;
+    }
+    let alternatives = if was_cut { texts } else { alternatives(texts) };
+    // It wanted to begin with a stop string.
+    let is_empty_answer =
+        *finish_reason == FinishReason::Stop && reading.may_be_stopped_at_once() && kinds(candidate).all(is_thought);
+    said.or_else(|| is_empty_answer.then(String::new)).map(|text| (text, alternatives)).ok_or_else(|| {
         let message = format!("the reply holds no text, but {}", found(candidate));
         Error::output(OutputErrorKind::NoText, message, None)
     })
 }
 
-/// The texts of the first candidate without its thoughts; None if it has none, which is not the same as an empty text.
-fn text_of(candidate: &Value) -> Option<String> {
-    let parts = candidate["content"]["parts"].as_array()?;
-    let spoken = parts.iter().filter(|part| part["thought"] != true);
-    let mut texts = spoken.filter_map(|part| part["text"].as_str());
-    let first = texts.next()?;
-    Some(texts.fold(first.to_owned(), |all, text| all + text))
+/// What is said of a prompt that was blocked; None if it was not. Some servers give a message alone.
+fn blocked_prompt(feedback: &Value) -> Option<String> {
+    let text = |field: &str| feedback[field].as_str().filter(|text| !text.is_empty());
+    let reason = text("blockReason").map(|reason| format!(" ({})", quote(reason)));
+    let message = text("blockReasonMessage").map(|message| format!(": {}", quote(message)));
+    if reason.is_none() && message.is_none() {
+        return None;
+    }
+    let (reason, message) = (reason.unwrap_or_default(), message.unwrap_or_default());
+    Some(format!("the prompt was blocked by the provider{reason}{message}"))
+}
+
+/// The texts of a candidate without its thoughts.
+fn texts_of(candidate: &Value) -> impl Iterator<Item = &str> {
+    let parts = candidate["content"]["parts"].as_array().into_iter().flatten();
+    parts.filter(|part| part["thought"] != true).filter_map(|part| part["text"].as_str())
+}
+
+/// What the parts of a candidate are.
+fn kinds(candidate: &Value) -> impl Iterator<Item = &str> {
+    candidate["content"]["parts"].as_array().into_iter().flatten().filter_map(|part| match part["thought"] == true {
+        true => Some("thoughts"),
+        false => part.as_object()?.keys().map(String::as_str).find(|key| !key.starts_with("thought")),
+    })
+}
+
+fn is_thought(kind: &str) -> bool {
+    kind == "thoughts"
 }
 
 fn found(candidate: &Value) -> String {
-    let kinds: Vec<&str> = candidate["content"]["parts"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|part| match part["thought"] == true {
-            true => Some("thoughts"),
-            false => part.as_object()?.keys().map(String::as_str).find(|key| !key.starts_with("thought")),
-        })
-        .collect();
+    let kinds: Vec<&str> = kinds(candidate).collect();
     let reason = candidate["finishReason"].as_str().unwrap_or("none");
-    let what = if kinds.is_empty() { "is empty".to_owned() } else { kinds.join(", ") };
-    format!("{what} (finishReason {reason})")
+    let what = if kinds.is_empty() { "is empty".to_owned() } else { quote_list(kinds, ", ") };
+    let message = finish_message(candidate);
+    format!("{what} (finishReason {}){message}", quote(reason))
+}
+
+fn finish_message(candidate: &Value) -> String {
+    candidate["finishMessage"].as_str().map(|message| format!(": {}", quote(message))).unwrap_or_default()
 }
 
 fn finish_reason(candidate: &Value) -> FinishReason {
@@ -114,7 +143,7 @@ fn check_end(
 ) -> Result<()> {
     let text = said.clone().filter(|text| !text.is_empty());
     let is_whole = reading.schema.is_none() && text.is_some();
-    let message = candidate["finishMessage"].as_str().map(|message| format!(": {message}")).unwrap_or_default();
+    let message = finish_message(candidate);
     match finish_reason {
         FinishReason::Stop => Ok(()),
         FinishReason::Other(blocked) if BLOCKED.contains(&blocked.as_str()) => {
@@ -131,7 +160,7 @@ fn check_end(
             Err(Error::output(OutputErrorKind::Truncated, format!("{spent}; raise max_tokens"), text))
         }
         FinishReason::Other(other) => {
-            let said = format!("the reply has no usable answer (finishReason {other}){message}");
+            let said = format!("the reply has no usable answer (finishReason {}){message}", quote(other));
             Err(Error::output(OutputErrorKind::NoText, said, text))
         }
     }

@@ -5,6 +5,7 @@ use super::{OpenAi, errors};
 use crate::error::{ApiError, Error, Result, kind_of_status};
 use crate::exchange::{Body, Request, Response, segment};
 use crate::json;
+use crate::providers::fields::Fields;
 use crate::providers::rows::custom_id;
 use crate::providers::{
     Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
@@ -20,6 +21,30 @@ const DEFAULT_WINDOW: &str = "24h";
 /// The longest value of a metadata entry, in characters (OpenAPI description of Metadata).
 const LONGEST_METADATA: usize = 512;
 const STOP_KEY: &str = "llmbackend_stop";
+
+static ANSWER_FIELDS: Fields = Fields::Of(&[
+    ("error", Fields::All),
+    (
+        "response",
+        Fields::Of(&[
+            ("status_code", Fields::All),
+            (
+                "body",
+                Fields::Of(&[
+                    ("id", Fields::All),
+                    ("object", Fields::All),
+                    ("model", Fields::All),
+                    ("status", Fields::All),
+                    ("error", Fields::All),
+                    ("incomplete_details", Fields::All),
+                    ("output", Fields::All),
+                    ("output_text", Fields::All),
+                    ("usage", Fields::All),
+                ]),
+            ),
+        ]),
+    ),
+]);
 
 impl BatchApi for OpenAi {
     fn forms(&self, ask: &Ask) -> Result<Vec<Form>> {
@@ -121,6 +146,10 @@ impl BatchApi for OpenAi {
 
     fn row_id(&self, line: &[u8]) -> Option<RowId> {
         custom_id(line)
+    }
+
+    fn answer_fields(&self) -> &'static Fields {
+        &ANSWER_FIELDS
     }
 
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
@@ -239,7 +268,7 @@ fn reason(error: &Value) -> String {
 
 /// A row without a response: it never ran, or the provider lost it.
 fn never_answered(error: &Value) -> RowOutcome {
-    let code = text(&error["code"]);
+    let code = shared::code(&error["code"]);
     let message = text(&error["message"]).unwrap_or_else(|| "no response, and no reason is given".into());
     match code.as_deref() {
         Some("batch_expired") => RowOutcome::Expired(message),
@@ -249,7 +278,7 @@ fn never_answered(error: &Value) -> RowOutcome {
             provider: super::NAME.into(),
             status: None,
             code,
-            message,
+            message: shared::message(&message),
             request_id: None,
             retry_after: None,
             body: None,

@@ -27,9 +27,18 @@ pub fn from_body(status: u16, body: &Value) -> ApiError {
     refine(errors::from_body(NAME, status, body, &body.to_string()), body)
 }
 
+/// An error that stands where a response was expected: in a reply that said 200, or in a result row.
+pub fn in_reply(body: &Value) -> ApiError {
+    let error = from_body(200, body);
+    match errors::kind(body) {
+        Some(kind) if error.kind == ApiErrorKind::Other => ApiError { kind, ..error },
+        _ => error,
+    }
+}
+
 /// A 429 for want of money is no rate limit. The code may be null and only the type tell, or the other way round.
 fn refine(mut error: ApiError, body: &Value) -> ApiError {
-    let inner = if body["error"].is_object() { &body["error"] } else { body };
+    let inner = errors::inner(body);
     let names = [error.code.as_deref(), inner["type"].as_str()];
     if names.iter().flatten().any(|name| QUOTA_CODES.contains(name)) {
         error.kind = ApiErrorKind::QuotaExceeded;
@@ -49,5 +58,8 @@ mod tests {
         assert_eq!(kind(429, json!({"type": "insufficient_quota", "code": null})), ApiErrorKind::QuotaExceeded);
         assert_eq!(kind(429, json!({"code": "credit_balance_exhausted"})), ApiErrorKind::QuotaExceeded);
         assert_eq!(kind(402, json!({})), ApiErrorKind::QuotaExceeded);
+        let in_reply = |error: Value| in_reply(&json!({"error": error})).kind;
+        assert_eq!(in_reply(json!({"code": 429, "type": "insufficient_quota"})), ApiErrorKind::QuotaExceeded);
+        assert_eq!(in_reply(json!({"code": "server_error"})), ApiErrorKind::Server);
     }
 }

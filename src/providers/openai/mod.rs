@@ -103,7 +103,7 @@ impl Provider for OpenAi {
             ..ReadingSchema::default()
         });
         let max_tokens = body.get("max_output_tokens").and_then(Value::as_u64).filter(|_| !self.is_openai);
-        let reading = Reading { stop, schema, max_tokens };
+        let reading = Reading { stop, server_stops: !self.is_openai, schema, max_tokens };
         Ok(Prepared { body, system, reading, notices, ..Prepared::default() })
     }
 
