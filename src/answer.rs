@@ -41,13 +41,18 @@ impl AnswerSchema {
         Ok(Self { schema, name: schema::sanitize_name(name), strict, has_words, validator })
     }
 
-    pub fn compile(&self, dialect: Dialect) -> Result<Compiled> {
+    /// The schema in a provider's dialect. The provider's own servers (`at_provider`) have limits on its size, which other
+    /// servers of the same wire format have not.
+    pub fn compile(&self, dialect: Dialect, at_provider: bool) -> Result<Compiled> {
         let compiled = if self.strict {
             schema::compile(&self.schema, dialect)
         } else {
             schema::compile_loosely(&self.schema, dialect)
-        };
-        Ok(compiled?)
+        }?;
+        match compiled.over_limit {
+            Some(error) if at_provider => Err(error.into()),
+            _ => Ok(compiled),
+        }
     }
 
     /// The schema for a tool's input, which no provider narrows.

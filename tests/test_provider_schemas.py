@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
-from table import ALL, Provider
+from pydantic import BaseModel, Field, create_model
+from recorder import Recorder, Reply, answer
+from support import Proxy
+from table import ALL, ANTHROPIC, GEMINI, OPENAI, Provider
 
 import llmbackend
 from llmbackend import StructuredOutput
@@ -169,3 +172,137 @@ def test_the_report(provider: Provider) -> None:
     assert StructuredOutput(pydantic_model=Dog).report(provider.name) == []
     with pytest.raises(llmbackend.ConfigurationError, match="provider"):
         StructuredOutput(pydantic_model=Dog).report("openay")
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"in": schema}, "required": ["in"], "additionalProperties": False}
+    return schema
+
+
+def fields(count: int, *of: Any) -> Any:
+    return create_model("Many", **{f"f{i}": of for i in range(count)})
+
+
+def words(count: int, length: int) -> Any:
+    return Literal[tuple(f"{i:0{length}}" for i in range(count))]
+
+
+TOO_LARGE: list[tuple[Provider, Any, Any, str, str]] = [
+    # (provider, at the limit, beyond it, where, words)
+    (ANTHROPIC, fields(24, str, ""), fields(25, str, ""), "/properties/f24", "24 optional properties"),
+    (ANTHROPIC, fields(16, int | None, ...), fields(17, int | None, ...), "/properties/f16", "16 properties of"),
+    (ANTHROPIC, list[fields(24, str, "")], list[fields(25, str, "")], "/$defs/Many/properties/f24", "24 optional"),
+    (OPENAI, nested(10), nested(11), "/properties/in" * 10, "10 levels"),
+    (OPENAI, fields(5_000, str, ...), fields(5_001, str, ...), "/properties/f5000", "5000 properties"),
+    (OPENAI, {"enum": list(range(1_000))}, {"enum": list(range(1_001))}, "/enum", "1000 enum values"),
+    (OPENAI, {"const": "x" * 119_995}, {"const": "x" * 119_996}, "/const", "120000 characters"),
+    (OPENAI, words(300, 50), words(300, 51), "/enum", "15000 characters"),
+    *[(it, {"enum": ["x"]}, {"anyOf": [{"type": "null"}, {"enum": []}]}, "/anyOf/1/enum", "one value") for it in ALL],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("provider", "at", "beyond", "path", "words"), TOO_LARGE, ids=[f"{row[0].name} {row[4]}" for row in TOO_LARGE]
+)
+def test_a_schema_beyond_the_providers_limits_is_refused_before_anything_is_sent(
+    provider: Provider, client: Any, box: Any, at: Any, beyond: Any, path: str, words: str
+) -> None:
+    ways: list[Any] = [
+        lambda: client.get_response("a", schema=beyond),
+        lambda: client.submit_batch(["a", "b"], schema=beyond),
+        lambda: client.submit_batch(["a", "b"], schema=beyond, batch_options={"native": True}),
+        lambda: client.submit_batch(["a", "b"], schema=beyond, batch_options={"native": False}),
+        lambda: report(beyond, provider),
+    ]
+    for way in ways:
+        with pytest.raises(llmbackend.SchemaError, match=words) as caught:
+            way()
+        assert caught.value.path == path
+    assert box.requests() == []
+    report(at, provider)
+    client.get_response("a", {"max_tokens": 100_000}, at)
+
+
+def report(schema: Any, provider: Provider) -> Any:
+    named = {"schema": schema} if isinstance(schema, dict) else {"pydantic_model": schema}
+    return StructuredOutput(**named).report(provider.name)
+
+
+def test_other_servers_have_none_of_these_limits_and_neither_has_what_is_not_strict(box: Any) -> None:
+    with Recorder(Reply(answer("{}"))) as recorder:
+        client = llmbackend.client("openai", "m", api_key="k", base_url=recorder.url)
+        with pytest.raises(llmbackend.InvalidOutputError):
+            client.get_response("a", schema=nested(11))
+        assert recorder.requests[0].json["text"]["format"]["strict"] is True
+    said = {
+        "role": "assistant",
+        "type": "message",
+        "content": [{"type": "text", "text": "{}"}],
+        "stop_reason": "end_turn",
+    }
+    with Recorder(Reply({"error": {"message": "output_config: unknown field"}}, 400), Reply(said)) as recorder:
+        client = llmbackend.client("anthropic", "m", api_key="k", base_url=recorder.root)
+        model = fields(25, str, "")
+        assert client.get_response("a", schema=model) == model()
+        # The form for older servers has no limit either.
+        assert len(recorder.requests[1].json["tools"][0]["input_schema"]["properties"]) == 25
+    loose = StructuredOutput(schema=nested(11), strict=False)
+    assert OPENAI.client(box).get_response("a", schema=loose)
+    assert [entry["keyword"] for entry in loose.report("openai")] == ["strict"]
+
+
+class Money(BaseModel):
+    """An amount of money, in cents."""
+
+    cents: int
+
+
+class Invoice(BaseModel):
+    net: Money = Field(description="WITHOUT tax")
+    gross: Money = Field(description="WITH tax")
+
+
+class Person(BaseModel):
+    """Somebody in a family."""
+
+    name: str
+    mother: Person | None = Field(None, description="who bore her")
+    heir: Person | None = Field(None, description="who comes next")
+
+
+class Paint(BaseModel):
+    wall: Color = Field(description="what people see")
+    frame: Color = Field(Color.BLUE, description="what holds the window")
+    pets: list[Annotated[Money, Field(description="what one costs")]]
+    pet: Annotated[Cat | Dog, Field(discriminator="kind", description="who lives there")]
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "said"),
+    [
+        *[(it, Invoice, ["WITHOUT tax", "WITH tax", "An amount of money, in cents."]) for it in ALL],
+        *[(it, Person, ["Somebody in a family.", "who bore her", "who comes next"]) for it in (OPENAI, GEMINI)],
+        *[(it, Paint, ["what people see", "what holds the window", "what one costs", "who lives there"]) for it in ALL],
+    ],
+    ids=str,
+)
+def test_descriptions_beside_references_reach_the_model(
+    provider: Provider, client: Any, box: Any, model: Any, said: list[str]
+) -> None:
+    with Proxy(box) as proxy:
+        provider.through(proxy, box).get_response("a", schema=model)
+    (call,) = (exchange for exchange in proxy.seen if exchange.path.endswith(provider.call))
+    sent = json.loads(call.body)
+    told = set(descriptions(sent))
+    assert {text for text in said if not any(text in one for one in told)} == set()
+    assert StructuredOutput(pydantic_model=model).report(provider.name) == []
+
+
+def descriptions(value: Any) -> Any:
+    if isinstance(value, dict):
+        yield from (text for key, text in value.items() if key == "description" and isinstance(text, str))
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else []:
+        yield from descriptions(inner)

@@ -11,12 +11,12 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar, Union
 
 import pytest
 from pydantic import BaseModel, Field, RootModel, field_validator
 from recorder import Recorder, Reply, answer
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 import llmbackend
 from llmbackend import ConfigurationError, InvalidOutputError, SchemaError, StructuredOutput
@@ -108,6 +108,16 @@ class Point:
 class Movie(TypedDict):
     title: str
     year: int
+
+
+# As `type Numbers = list[int]` makes them on Python 3.12.
+IntList = TypeAliasType("IntList", list[int])
+Persons = TypeAliasType("Persons", list[Person])
+Alias = TypeAliasType("Alias", Person)
+ListOf = TypeAliasType("ListOf", list[T], type_params=(T,))
+Nested = TypeAliasType("Nested", "list[Nested] | int")  # type: ignore[misc]
+UserId = NewType("UserId", int)
+Somebody = TypeVar("Somebody", bound=Person)
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +213,15 @@ TYPES: list[tuple[Any, str, Any]] = [
     (Union[int, str], '{"value": "a"}', "a"),  # noqa: UP007
     (Literal["a", "b"], '{"value": "b"}', "b"),
     (Annotated[int, Field(ge=3)], '{"value": 3}', 3),
+    (IntList, '{"value": [1, 2]}', [1, 2]),
+    (Persons, json.dumps({"value": [PERSON]}), [Person(**PERSON)]),
+    (Alias, json.dumps(PERSON), Person(**PERSON)),
+    (ListOf[int], '{"value": [3]}', [3]),
+    (Nested, '{"value": [[1], 2]}', [[1], 2]),
+    (Annotated[IntList, Field(min_length=1)], '{"value": [1]}', [1]),
+    (IntList | None, '{"value": null}', None),
+    (UserId, '{"value": 7}', 7),
+    (Somebody, json.dumps(PERSON), Person(**PERSON)),
 ]
 
 
@@ -210,7 +229,18 @@ TYPES: list[tuple[Any, str, Any]] = [
 def test_a_type_that_is_no_class_given_straight(recorder: Recorder, shape: Any, said: str, value: Any) -> None:
     assert ask(recorder, shape, said) == value
     with pytest.raises(InvalidOutputError):
-        ask(recorder, shape, '{"value": [[]]}')
+        ask(recorder, shape, '{"value": [["no"]]}')
+
+
+def test_an_alias_gives_its_name_and_a_special_form_that_is_no_type_is_refused(recorder: Recorder) -> None:
+    ask(recorder, IntList, '{"value": []}')
+    assert asked(recorder)["name"] == "IntList"
+    assert asked(recorder)["schema"]["properties"]["value"] == {"items": {"type": "integer"}, "type": "array"}
+    ask(recorder, StructuredOutput(pydantic_model=UserId), '{"value": 1}')
+    assert asked(recorder)["name"] == "UserId"
+    for wrong in (Optional, Union):
+        with pytest.raises(ConfigurationError, match="Pydantic cannot make a JSON Schema"):
+            ask(recorder, wrong, "{}")
 
 
 MISFITS: list[tuple[Any, str, str]] = [

@@ -158,8 +158,10 @@ def structured_output(schema: Any) -> StructuredOutput | None:
         return StructuredOutput(schema=schema)
     from typing import get_origin  # late: it takes milliseconds
 
-    # A type like `list[Model]`, `Model | None` or `Literal["a", "b"]` is no class.
-    if isinstance(schema, type) or get_origin(schema) is not None:
+    # A type like `list[Model]`, `Model | None` or `Literal["a", "b"]` is no class; an alias (`type X = ...`), a NewType
+    # and a TypeVar have no origin either.
+    from_typing = type(schema).__module__ in ("typing", "typing_extensions")
+    if isinstance(schema, type) or get_origin(schema) is not None or from_typing:
         return StructuredOutput(pydantic_model=schema)
     raise ConfigurationError(
         f"schema is a {type(schema).__name__}; give a StructuredOutput, a Pydantic model class (or another type, like "

@@ -27,7 +27,7 @@ impl Schema {
     /// What a provider cannot enforce and only our validation does: (path, keyword, reason).
     fn report(&self, provider: &str) -> PyResult<Vec<(String, String, String)>> {
         let dialect = providers::dialect(provider).map_err(to_py)?;
-        let compiled = self.core.compile(dialect).map_err(to_py)?;
+        let compiled = self.core.compile(dialect, true).map_err(to_py)?;
         Ok(compiled.unenforced.into_iter().map(|entry| (entry.path, entry.keyword, entry.reason)).collect())
     }
 }

@@ -6,9 +6,9 @@
 
 use super::keywords::{self, ANNOTATIONS, check_keywords, implied_type, split_types};
 use super::merge::{self, distribute, flatten};
-use super::refs::{self, join};
+use super::refs::{self, callers, join};
 use super::report::{Report, asserts, describe};
-use super::{Compiled, SchemaError, wrap};
+use super::{Compiled, SchemaError, limits, wrap};
 use serde_json::{Map, Value, json};
 
 type Node = Map<String, Value>;
@@ -16,11 +16,20 @@ type Node = Map<String, Value>;
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
 const OBJECTS: merge::Objects = merge::Objects { all_required: false, closed: true };
-/// Limits of one request over all its schemas (Anthropic's structured outputs guide).
-const MOST_OPTIONAL: usize = 24;
-const MOST_UNIONS: usize = 16;
 const NODE_BUDGET: usize = 20_000;
 
+/// What becomes of a reference with keywords beside it, which Anthropic does not take.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// It goes into an `anyOf`, with what describes this place beside that: nothing is lost, but it counts as a union.
+    Around,
+    /// Its target comes in: it counts as many optional properties as that has.
+    Inline,
+    /// It goes alone, and the report says what is lost.
+    Alone,
+}
+
+/// The most faithful form that keeps to Anthropic's limits; if none does, the smallest.
 pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
     let root = refs::with_defs(caller);
     let references = refs::References::of(&root).map_err(|e| SchemaError::new(&callers(caller, &e.path), e.message))?;
@@ -30,8 +39,19 @@ pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
         );
         return Err(SchemaError::new(&callers(caller, place), message));
     }
-    let mut transform = Transform { root: &root, caller, report: Report::new(caller), nodes: 0 };
-    let mut schema = transform.schema(&root, "")?;
+    let faithful = compile_as(caller, &root, Beside::Around)?;
+    if faithful.over_limit.is_none() {
+        return Ok(faithful);
+    }
+    match compile_as(caller, &root, Beside::Inline) {
+        Ok(inlined) if inlined.over_limit.is_none() => Ok(inlined),
+        _ => compile_as(caller, &root, Beside::Alone),
+    }
+}
+
+fn compile_as(caller: &Value, root: &Value, beside: Beside) -> Result<Compiled, SchemaError> {
+    let mut transform = Transform { root, caller, beside, report: Report::new(caller), nodes: 0 };
+    let mut schema = transform.schema(root, "")?;
     refs::follow_any_of(&mut schema);
     refs::References::of(&schema).map_err(|error| {
         SchemaError::new(
@@ -41,8 +61,8 @@ pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
     })?;
     let wrapped = !is_object_root(&schema);
     let schema = if wrapped { wrap(schema) } else { schema };
-    count_limits(&schema, &mut transform.report);
-    Ok(Compiled { schema, wrapped, strict: true, unenforced: transform.report.into_entries() })
+    let over_limit = limits::anthropic(&schema).map(|it| it.in_schema_of(caller, wrapped));
+    Ok(Compiled { schema, wrapped, strict: true, unenforced: transform.report.into_entries(), over_limit })
 }
 
 fn is_object_root(schema: &Value) -> bool {
@@ -55,34 +75,6 @@ fn is_object_root(schema: &Value) -> bool {
     })
 }
 
-fn count_limits(schema: &Value, report: &mut Report) {
-    let (mut optional, mut unions) = (0, 0);
-    refs::walk(schema, "", &mut |_, node| {
-        let required = node.get("required").and_then(Value::as_array).map_or(0, Vec::len);
-        let properties = node.get("properties").and_then(Value::as_object).map_or(0, Map::len);
-        optional += properties.saturating_sub(required);
-        unions += usize::from(node.contains_key("anyOf"));
-    });
-    if optional > MOST_OPTIONAL {
-        report.add("", "properties", format!("{optional} optional properties: Anthropic documents at most {MOST_OPTIONAL} a request and may refuse more"));
-    }
-    if unions > MOST_UNIONS {
-        report.add(
-            "",
-            "anyOf",
-            format!("{unions} unions: Anthropic documents at most {MOST_UNIONS} a request and may refuse more"),
-        );
-    }
-}
-
-/// The place in the caller's schema of a place in `root`, whose `definitions` are `$defs`.
-pub fn callers(caller: &Value, path: &str) -> String {
-    match path.strip_prefix("/$defs/") {
-        Some(rest) if caller.pointer(path).is_none() => format!("/definitions/{rest}"),
-        _ => path.to_owned(),
-    }
-}
-
 /// A value that JSON Schema compares without looking inside.
 fn is_scalar(value: &Value) -> bool {
     !value.is_array() && !value.is_object()
@@ -91,6 +83,7 @@ fn is_scalar(value: &Value) -> bool {
 struct Transform<'a> {
     root: &'a Value,
     caller: &'a Value,
+    beside: Beside,
     report: Report<'a>,
     nodes: usize,
 }
@@ -124,11 +117,14 @@ impl Transform<'_> {
         if let Some(Value::Object(defs)) = left.shift_remove("$defs") {
             out.insert("$defs".to_owned(), self.named(&defs, &join(path, "$defs"))?);
         }
+        if !path.is_empty() {
+            merge::lift_reference(&mut left);
+        }
         if left.contains_key("allOf") && left.get("allOf").is_some_and(|all| self.merges(all)) {
             left = self.merge_all_of(left, path)?;
         }
         if let Some(reference) = refs::reference(&left, path)?.map(str::to_owned) {
-            self.reference(&reference, &left, path, &mut out)?;
+            self.reference(&reference, left, path, &mut out)?;
             return Ok(out);
         }
         let literal = self.literals(&mut left, &mut out);
@@ -198,15 +194,37 @@ impl Transform<'_> {
         }
     }
 
-    /// A reference goes alone; a description may stay where the target has none of its own.
-    fn reference(&mut self, reference: &str, node: &Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
-        let (_, target) = refs::resolve(self.root, reference, path)?;
-        out.insert("$ref".to_owned(), reference.into());
-        for (key, value) in node {
-            if key == "description" && target.get("description").is_none() {
-                out.insert(key.clone(), value.clone());
-            } else if key != "$ref" && asserts(key, value) {
-                self.unenforced(path, key, "Anthropic takes no keyword beside '$ref'");
+    /// A reference, and what stands beside it in words.
+    fn reference(&mut self, reference: &str, mut node: Node, path: &str, out: &mut Node) -> Result<(), SchemaError> {
+        let (pointer, target) = refs::resolve(self.root, reference, path)?;
+        node.shift_remove("$ref");
+        // A root in an `anyOf` would be no object.
+        let beside = if path.is_empty() { Beside::Inline } else { self.beside };
+        if matches!(beside, Beside::Alone) {
+            for (key, value) in &node {
+                if matches!(key.as_str(), "description" | "title" | "default" | "examples") || asserts(key, value) {
+                    let reason = "beside '$ref' it is not sent: with it the schema would be beyond Anthropic's limits";
+                    self.unenforced(path, key, reason);
+                }
+            }
+            node.clear();
+        }
+        let mut told = Node::new();
+        for key in ["description", "title"] {
+            told.extend(node.shift_remove(key).map(|text| (key.to_owned(), text)));
+        }
+        self.describe_rest(node, path, &mut told);
+        if told.is_empty() {
+            out.insert("$ref".to_owned(), reference.into());
+        } else if matches!(beside, Beside::Around) {
+            out.insert("anyOf".to_owned(), json!([{"$ref": reference}]));
+            out.extend(told);
+        } else if let Value::Object(inlined) = self.schema(target, &pointer)? {
+            out.extend(inlined);
+            for (key, ours) in told {
+                let theirs = out.get(&key).filter(|_| key == "description");
+                let both = theirs.map_or_else(|| ours.clone(), |theirs| merge::both_descriptions(&ours, theirs));
+                out.insert(key, both);
             }
         }
         Ok(())

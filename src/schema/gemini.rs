@@ -5,10 +5,10 @@
 
 use super::keywords::{self, check_keywords, implied_type, is_annotation, split_types, type_of};
 use super::merge::{self, conjunction, flatten};
-use super::refs::{self, References, join};
+use super::refs::{self, References, callers, join};
 use super::report::{Report, asserts, describe};
-use super::{Compiled, SchemaError, anthropic::callers};
-use serde_json::{Map, Value, json};
+use super::{Compiled, SchemaError};
+use serde_json::{Map, Number, Value, json};
 
 type Node = Map<String, Value>;
 
@@ -57,7 +57,7 @@ pub fn compile(caller: &Value) -> Result<Compiled, SchemaError> {
     References::of(&schema).map_err(|error| {
         SchemaError::new("", format!("{}; Gemini's form of the schema has moved it: refer to '$defs'", error.message))
     })?;
-    Ok(Compiled { schema, wrapped: false, strict: true, unenforced: writer.report.into_entries() })
+    Ok(Compiled { schema, wrapped: false, strict: true, unenforced: writer.report.into_entries(), over_limit: None })
 }
 
 struct Writer<'a> {
@@ -90,6 +90,7 @@ impl Writer<'_> {
         check_keywords(node, path)?;
         let mut node = node.clone();
         node.retain(|key, _| key == "description" || !(is_annotation(key) && key != "$id"));
+        merge::lift_reference(&mut node);
         let mut node = self.merge_all_of(node, path);
         node = self.beside_reference(node, path)?;
         if node.contains_key("oneOf") {
@@ -130,7 +131,8 @@ impl Writer<'_> {
         rest
     }
 
-    /// Beside `$ref` Gemini takes only `$` keywords: the target comes in, or, where it is recursive, the siblings go.
+    /// Beside `$ref` Gemini takes only `$` keywords: the target comes in; where it is recursive, or has a description of its
+    /// own that must not be lost, the reference goes into an `anyOf`, with what is said of this place beside it.
     fn beside_reference(&mut self, node: Node, path: &str) -> Result<Node, SchemaError> {
         let Some(reference) = refs::reference(&node, path)?.map(str::to_owned) else {
             return Ok(node);
@@ -139,7 +141,9 @@ impl Writer<'_> {
             return Ok(node);
         }
         let (pointer, target) = refs::resolve(self.root, &reference, path)?;
-        if self.nodes < NODE_BUDGET && !self.references.is_recursive(&pointer) {
+        let only_described = node.keys().all(|key| key.starts_with('$') || key == "description");
+        let both_described = only_described && target.get("description").is_some_and(|it| it != &node["description"]);
+        if self.nodes < NODE_BUDGET && !both_described && !self.references.is_recursive(&pointer) {
             let mut own = node.clone();
             own.shift_remove("$ref");
             if let Some(merged) = target.as_object().and_then(|target| conjunction(&own, target)) {
@@ -148,10 +152,25 @@ impl Writer<'_> {
                 return self.beside_reference(merged, path);
             }
         }
-        for (key, value) in node.iter().filter(|(key, value)| !key.starts_with('$') && asserts(key, value)) {
-            self.unenforced(path, key, &format!("Gemini takes no keyword beside '$ref', so {value} is left out"));
+        let mut hints = Vec::new();
+        let mut around = Node::new();
+        for (key, value) in node {
+            match key.as_str() {
+                "$ref" => drop(around.insert("anyOf".to_owned(), json!([{"$ref": value}]))),
+                "description" => drop(around.insert(key, value)),
+                _ if key.starts_with('$') => drop(around.insert(key, value)),
+                _ => {
+                    if asserts(&key, &value) {
+                        let reason =
+                            format!("Gemini takes no keyword beside '$ref': {value} is told to the model in words");
+                        self.unenforced(path, &key, &reason);
+                    }
+                    hints.push((key, value));
+                }
+            }
         }
-        Ok(node.into_iter().filter(|(key, _)| key.starts_with('$')).collect())
+        hint(&mut around, &hints);
+        Ok(around)
     }
 
     fn any_of_one_of(&mut self, mut node: Node, path: &str) -> Node {
@@ -306,10 +325,15 @@ impl Writer<'_> {
                 hints.push((key, value));
             }
         }
-        if !hints.is_empty() && !node.contains_key("$ref") {
-            let text = describe(node.get("description").and_then(Value::as_str), &hints);
-            node.insert("description".to_owned(), text.into());
-        }
+        hint(node, &hints);
+    }
+}
+
+/// Puts into the description what the provider does not enforce.
+fn hint(node: &mut Node, hints: &[(String, Value)]) {
+    if !hints.is_empty() {
+        let text = describe(node.get("description").and_then(Value::as_str), hints);
+        node.insert("description".to_owned(), text.into());
     }
 }
 
@@ -338,18 +362,17 @@ pub fn inclusive_bounds(node: &mut Node, mut inexact: impl FnMut(&str)) {
         let Some(Value::Number(bound)) = node.get(exclusive).cloned() else {
             continue;
         };
-        let whole = bound.as_i64().and_then(|n| n.checked_add(step)).filter(|_| kind.as_deref() == Some("integer"));
-        let moved = match whole {
-            Some(n) => json!(n),
+        let bound = Value::Number(bound);
+        let whole = keywords::integer(&bound).filter(|_| kind.as_deref() == Some("integer"));
+        let moved = match whole.and_then(|n| n.checked_add(step)).and_then(Number::from_i128) {
+            Some(n) => Value::Number(n),
             None => {
                 inexact(exclusive);
-                Value::Number(bound)
+                bound
             }
         };
-        let narrower = |other: &Value| match (other.as_f64(), moved.as_f64()) {
-            (Some(other), Some(moved)) if step > 0 => other >= moved,
-            (Some(other), Some(moved)) => other <= moved,
-            _ => false,
+        let narrower = |other: &Value| {
+            keywords::compare(other, &moved).is_some_and(|order| if step > 0 { order.is_ge() } else { order.is_le() })
         };
         if node.get(inclusive).is_some_and(narrower) {
             node.shift_remove(exclusive);

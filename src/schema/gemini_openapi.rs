@@ -38,7 +38,7 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
     }
     let mut writer = Writer { root, report: Report::new(root), nodes: 0 };
     let schema = writer.schema(root, "")?;
-    Ok(Compiled { schema, wrapped: false, strict: true, unenforced: writer.report.into_entries() })
+    Ok(Compiled { schema, wrapped: false, strict: true, unenforced: writer.report.into_entries(), over_limit: None })
 }
 
 struct Writer<'a> {

@@ -1,8 +1,9 @@
 //! What keywords mean: their types, the types that they speak of, and which only describe.
 
 use super::SchemaError;
-use super::refs::join;
+use super::refs::{join, walk};
 use serde_json::{Map, Value};
+use std::cmp::Ordering;
 
 const TYPES: [&str; 7] = ["string", "number", "integer", "boolean", "object", "array", "null"];
 
@@ -40,7 +41,9 @@ pub fn check_keywords(node: &Map<String, Value>, path: &str) -> Result<(), Schem
             "anyOf" | "oneOf" | "allOf" if value.as_array().is_none_or(Vec::is_empty) => {
                 return wrong(key, "a list of at least one schema");
             }
-            "enum" if !value.is_array() => return wrong(key, "a list of values"),
+            "enum" if value.as_array().is_none_or(Vec::is_empty) => {
+                return wrong(key, "a list of at least one value");
+            }
             "required" if !value.as_array().is_some_and(|list| list.iter().all(Value::is_string)) => {
                 return wrong(key, "a list of property names");
             }
@@ -54,6 +57,33 @@ pub fn check_keywords(node: &Map<String, Value>, path: &str) -> Result<(), Schem
         }
     }
     Ok(())
+}
+
+/// Refuses a schema of which some part has a keyword of the wrong kind, wherever it stands.
+///
+/// # Errors
+/// Names the first one's place.
+pub fn check_all(root: &Value) -> Result<(), SchemaError> {
+    let mut failed = Ok(());
+    walk(root, "", &mut |path, node| {
+        if failed.is_ok() {
+            failed = check_keywords(node, path);
+        }
+    });
+    failed
+}
+
+/// Which of two numbers is greater. Integers are compared digit by digit: a float holds 53 bits of them.
+pub fn compare(a: &Value, b: &Value) -> Option<Ordering> {
+    match (integer(a), integer(b)) {
+        (Some(a), Some(b)) => Some(a.cmp(&b)),
+        _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
+    }
+}
+
+/// A number that is written as an integer.
+pub fn integer(value: &Value) -> Option<i128> {
+    value.as_number()?.to_string().parse().ok()
 }
 
 /// The types that a `type` keyword lists.
@@ -176,4 +206,23 @@ pub fn split_types(node: &Map<String, Value>) -> Option<Map<String, Value>> {
         }
     }
     Some(split)
+}
+
+/// Whether a regular expression looks around or back: `(?=`, `(?!`, `(?<=`, `(?<!`, `\1`. OpenAI answers 400, "regex
+/// lookaround is not supported"; pydantic writes such a pattern for every Decimal.
+pub fn looks_around(pattern: &str) -> bool {
+    let bytes = pattern.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'\\' if bytes.get(i + 1).is_some_and(|c| (b'1'..=b'9').contains(c)) => return true,
+            b'\\' => i += 1,
+            b'(' if ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|look| bytes[i..].starts_with(look.as_bytes())) => {
+                return true;
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    false
 }

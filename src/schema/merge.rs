@@ -1,10 +1,11 @@
 //! Two schemas that must both hold, as one; and two that can never hold together.
 
-use super::keywords::{is_annotation, type_of, types};
+use super::keywords::{compare, is_annotation, type_of, types};
 use super::refs;
 use serde_json::{Map, Value};
 
-/// One node that says what `a` and `b` say together: `a`'s keys first, `a`'s annotations before `b`'s.
+/// One node that says what `a` and `b` say together: `a`'s keys first, both descriptions, else `a`'s annotations before
+/// `b`'s.
 /// `None` where that takes more than putting keywords side by side.
 pub fn conjunction(a: &Map<String, Value>, b: &Map<String, Value>) -> Option<Map<String, Value>> {
     if !openness_agrees(a, b) || !openness_agrees(b, a) {
@@ -14,12 +15,33 @@ pub fn conjunction(a: &Map<String, Value>, b: &Map<String, Value>) -> Option<Map
     for (key, theirs) in b {
         let value = match merged.get(key) {
             None => theirs.clone(),
+            Some(ours) if key == "description" => both_descriptions(ours, theirs),
             Some(ours) if ours == theirs || is_annotation(key) => continue,
             Some(ours) => combine(key, ours, theirs)?,
         };
         merged.insert(key.clone(), value);
     }
     Some(merged)
+}
+
+/// Two descriptions of one thing: what is said of it in this place, then what is said of it everywhere.
+pub fn both_descriptions(ours: &Value, theirs: &Value) -> Value {
+    match (ours.as_str(), theirs.as_str()) {
+        (Some(ours), Some(theirs)) if !ours.contains(theirs) => format!("{ours}\n\n{theirs}").into(),
+        _ => ours.clone(),
+    }
+}
+
+/// `allOf` of nothing but one reference, as older Pydantic writes a described field, as that reference.
+pub fn lift_reference(node: &mut Map<String, Value>) {
+    let only = match node.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([Value::Object(branch)]) if branch.len() == 1 => branch.get("$ref").cloned(),
+        _ => None,
+    };
+    if let Some(reference) = only.filter(|_| !node.contains_key("$ref")) {
+        *node = refs::renamed(node, "allOf", "$ref");
+        node.insert("$ref".to_owned(), reference);
+    }
 }
 
 /// What `a` says of properties that it does not list must not touch those that `b` lists.
@@ -69,10 +91,10 @@ fn combine(key: &str, a: &Value, b: &Value) -> Option<Value> {
             (!both.is_empty()).then(|| both.into())
         }
         "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties" => {
-            Some(if a.as_f64()? >= b.as_f64()? { a.clone() } else { b.clone() })
+            Some(if compare(a, b)?.is_ge() { a.clone() } else { b.clone() })
         }
         "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties" => {
-            Some(if a.as_f64()? <= b.as_f64()? { a.clone() } else { b.clone() })
+            Some(if compare(a, b)?.is_le() { a.clone() } else { b.clone() })
         }
         "uniqueItems" => Some((a == &Value::Bool(true) || b == &Value::Bool(true)).into()),
         "additionalProperties" | "unevaluatedProperties" => match (a, b) {

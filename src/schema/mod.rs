@@ -14,7 +14,9 @@ mod casing;
 mod gemini;
 mod gemini_openapi;
 mod keywords;
+mod limits;
 mod merge;
+mod names;
 mod openai;
 mod openai_strict;
 mod refs;
@@ -53,6 +55,9 @@ pub struct Compiled {
     pub strict: bool,
     /// What only our own validation enforces; empty if every answer that fits the sent schema fits the caller's.
     pub unenforced: Vec<Unenforced>,
+    /// A limit on the schema's size, of the provider's own servers, that it does not keep to. Other servers of the same
+    /// wire format have no such limit.
+    pub over_limit: Option<SchemaError>,
 }
 
 /// Something in the caller's schema that the provider does not enforce.
@@ -96,26 +101,37 @@ impl std::error::Error for SchemaError {}
 /// For a schema that is not one (a reference into the void, a `type` that does not exist), nests without end, or asks for
 /// what the provider has no words for.
 pub fn compile(schema: &Value, dialect: Dialect) -> Result<Compiled, SchemaError> {
-    refs::check_depth(schema)?;
+    check(schema)?;
     if schema == &Value::Bool(false) {
         return Err(SchemaError::new("", "the schema 'false' fits no answer at all: give it a type"));
     }
-    match dialect {
+    let schema = &names::decode_references(schema);
+    let mut compiled = match dialect {
         Dialect::OpenAi => openai::compile(schema),
         Dialect::Anthropic => anthropic::compile(schema),
         Dialect::GeminiJsonSchema => gemini::compile(schema),
         Dialect::GeminiOpenApi => gemini_openapi::compile(schema),
-    }
+    }?;
+    names::make_plain(&mut compiled.schema);
+    Ok(compiled)
 }
 
 /// As [`compile`], but for the caller who does not want the provider to enforce it (`strict=False`): OpenAI gets the
 /// caller's schema nearly as it is, with `strict: false`. The others have no such mode.
 pub fn compile_loosely(schema: &Value, dialect: Dialect) -> Result<Compiled, SchemaError> {
-    refs::check_depth(schema)?;
-    match dialect {
-        Dialect::OpenAi => openai::compile_loosely(schema),
-        _ => compile(schema, dialect),
+    if dialect != Dialect::OpenAi {
+        return compile(schema, dialect);
     }
+    check(schema)?;
+    let mut compiled = openai::compile_loosely(&names::decode_references(schema))?;
+    names::make_plain(&mut compiled.schema);
+    Ok(compiled)
+}
+
+/// Refuses what is no schema, whoever is to take it.
+fn check(schema: &Value) -> Result<(), SchemaError> {
+    refs::check_depth(schema)?;
+    keywords::check_all(schema)
 }
 
 /// A name that providers accept: `^[a-zA-Z0-9_-]{1,64}$` (OpenAI's rule for `text.format.name`, Anthropic's for tools).

@@ -7,14 +7,24 @@
 use super::openai_strict::{Strict, loose_reason};
 use super::refs;
 use super::report::Report;
-use super::{Compiled, SchemaError, wrap};
+use super::{Compiled, SchemaError, limits, wrap};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 
+/// As the SDK does it, references with keywords beside them inlined; unless that goes beyond OpenAI's limits.
 pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
     refs::References::of(root)?;
     refuse_double_choice(root)?;
-    let mut strict = Strict::new(root);
+    let inlined = compile_as(root, false)?;
+    if inlined.over_limit.is_none() {
+        return Ok(inlined);
+    }
+    let smaller = compile_as(root, true)?;
+    Ok(if smaller.strict { smaller } else { inlined })
+}
+
+fn compile_as(root: &Value, keeps_references: bool) -> Result<Compiled, SchemaError> {
+    let mut strict = Strict::new(root, keeps_references);
     let mut schema = strict.normalize(root, "")?;
     refs::follow_any_of(&mut schema);
     if let Some(Value::String(text)) = schema.get("$ref") {
@@ -32,13 +42,20 @@ pub fn compile(root: &Value) -> Result<Compiled, SchemaError> {
     }
     if !strict.blockers.is_empty() {
         let (schema, wrapped) = loose(root)?;
-        return Ok(Compiled { schema, wrapped, strict: false, unenforced: strict.blockers.into_entries() });
+        return Ok(Compiled {
+            schema,
+            wrapped,
+            strict: false,
+            unenforced: strict.blockers.into_entries(),
+            over_limit: None,
+        });
     }
     // A definition that is nothing but `allOf` of itself has become a reference to itself.
     refs::References::of(&schema)?;
     let wrapped = !is_object_root(&schema);
     let schema = if wrapped { wrap(schema) } else { schema };
-    Ok(Compiled { schema, wrapped, strict: true, unenforced: strict.dropped.into_entries() })
+    let over_limit = limits::openai(&schema).map(|it| it.in_schema_of(root, wrapped));
+    Ok(Compiled { schema, wrapped, strict: true, unenforced: strict.dropped.into_entries(), over_limit })
 }
 
 /// `oneOf` is sent as `anyOf`, which leaves no place for a second one.
@@ -65,7 +82,7 @@ pub fn compile_loosely(root: &Value) -> Result<Compiled, SchemaError> {
     let (schema, wrapped) = loose(root)?;
     let mut report = Report::new(root);
     report.add("", "strict", "the caller asked for strict: false, so only local validation enforces the schema");
-    Ok(Compiled { schema, wrapped, strict: false, unenforced: report.into_entries() })
+    Ok(Compiled { schema, wrapped, strict: false, unenforced: report.into_entries(), over_limit: None })
 }
 
 fn is_object_root(schema: &Value) -> bool {

@@ -3,7 +3,7 @@
 //! The numbered steps are those of OpenAI's Python SDK, `to_strict_json_schema`, in its order.
 
 use super::SchemaError;
-use super::keywords::{allows, check_keywords, implied_type, is_annotation};
+use super::keywords::{allows, check_keywords, implied_type, is_annotation, looks_around};
 use super::merge::{self, conjunction, flatten};
 use super::refs::{self, MAX_DEPTH, encloses, join};
 use super::report::{Report, asserts};
@@ -61,6 +61,8 @@ pub struct Strict<'a> {
     root: &'a Value,
     pub dropped: Report<'a>,
     pub blockers: Report<'a>,
+    /// References with keywords beside them stay references, below the root: that is smaller, and drops constraints.
+    keeps_references: bool,
     /// The places from which references were followed to where we are.
     inlining: Vec<String>,
     depth: usize,
@@ -74,9 +76,9 @@ pub fn loose_reason(why: &str) -> String {
 }
 
 impl<'a> Strict<'a> {
-    pub fn new(root: &'a Value) -> Self {
+    pub fn new(root: &'a Value, keeps_references: bool) -> Self {
         let (dropped, blockers) = (Report::new(root), Report::new(root));
-        Self { root, dropped, blockers, inlining: Vec::new(), depth: 0, nodes: 0 }
+        Self { root, dropped, blockers, keeps_references, inlining: Vec::new(), depth: 0, nodes: 0 }
     }
 
     pub fn normalize(&mut self, schema: &Value, path: &str) -> Result<Value, SchemaError> {
@@ -139,7 +141,9 @@ impl<'a> Strict<'a> {
         if let Some(Value::Array(branches)) = node.shift_remove("allOf") {
             // Only a single branch that shares nothing with its node gets here: the rest is merged or blocked above.
             for (key, value) in branches.iter().filter_map(Value::as_object).flatten() {
-                node.insert(key.clone(), value.clone());
+                let own = node.get(key).filter(|_| key == "description");
+                let value = own.map_or_else(|| value.clone(), |own| merge::both_descriptions(own, value));
+                node.insert(key.clone(), value);
             }
         }
         if node.get("default") == Some(&Value::Null) {
@@ -159,17 +163,15 @@ impl<'a> Strict<'a> {
         };
         let (pointer, target) = refs::resolve(self.root, &reference, path)?;
         if !self.may_inline(&pointer, path) {
-            return Ok(self.bare(&node, path));
+            return Ok(self.around(&node, path));
         }
         self.inlining.push(path.to_owned());
         let done = self.normalize(target, &pointer);
         self.inlining.pop();
-        let Value::Object(target) = done? else {
-            return Ok(self.bare(&node, path));
+        let target = match done? {
+            Value::Object(target) if !target.contains_key("$ref") => target,
+            _ => return Ok(self.around(&node, path)),
         };
-        if target.contains_key("$ref") {
-            return Ok(self.bare(&node, path));
-        }
         node.shift_remove("$ref");
         for (key, value) in target {
             node.entry(key).or_insert(value);
@@ -179,20 +181,27 @@ impl<'a> Strict<'a> {
 
     fn may_inline(&self, pointer: &str, path: &str) -> bool {
         let expanding = encloses(pointer, path) || self.inlining.iter().any(|place| encloses(pointer, place));
-        !expanding && self.nodes < NODE_BUDGET
+        !expanding && self.nodes < NODE_BUDGET && (!self.keeps_references || path.is_empty())
     }
 
-    /// The reference alone: strict mode takes no keyword beside it.
-    fn bare(&mut self, node: &Node, path: &str) -> Node {
+    /// The reference in an `anyOf`, for strict mode takes no keyword beside it: what describes this place stays.
+    fn around(&mut self, node: &Node, path: &str) -> Node {
+        let describes = |key: &str| matches!(key, "title" | "description");
+        let described = node.keys().any(|key| describes(key));
+        let mut around = Node::new();
         for (key, value) in node {
-            if key != "$ref" && asserts(key, value) {
-                self.dropped.add(path, key, "OpenAI takes no keyword beside a recursive '$ref'");
+            match key.as_str() {
+                "$ref" if described => drop(around.insert("anyOf".to_owned(), json!([{"$ref": value}]))),
+                "$ref" | "title" | "description" | "$defs" | "definitions" => {
+                    around.insert(key.clone(), value.clone());
+                }
+                _ if asserts(key, value) => {
+                    self.dropped.add(path, key, "OpenAI takes no keyword beside a '$ref' that stays one");
+                }
+                _ => {}
             }
         }
-        node.iter()
-            .filter(|(key, _)| matches!(key.as_str(), "$ref" | "$defs" | "definitions"))
-            .map(clone_pair)
-            .collect()
+        around
     }
 
     /// All of `allOf` in one node, unless a single branch can simply be copied over it.
@@ -228,7 +237,7 @@ impl<'a> Strict<'a> {
         }
         let (pointer, target) = refs::resolve(self.root, reference, path)?;
         if !self.may_inline(&pointer, path) {
-            return Ok(Some((self.bare(node, path), vec![pointer])));
+            return Ok(Some((self.around(node, path), vec![pointer])));
         }
         let mut own = node.clone();
         own.shift_remove("$ref");
@@ -370,29 +379,6 @@ impl<'a> Strict<'a> {
     }
 }
 
-fn clone_pair((key, value): (&String, &Value)) -> (String, Value) {
-    (key.clone(), value.clone())
-}
-
 fn is_object(node: &Node) -> bool {
     allows(node, "object")
-}
-
-/// Whether a regular expression looks around or back: `(?=`, `(?!`, `(?<=`, `(?<!`, `\1`. OpenAI answers 400, "regex
-/// lookaround is not supported"; pydantic writes such a pattern for every Decimal.
-fn looks_around(pattern: &str) -> bool {
-    let bytes = pattern.as_bytes();
-    let mut i = 0;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'\\' if bytes.get(i + 1).is_some_and(|c| (b'1'..=b'9').contains(c)) => return true,
-            b'\\' => i += 1,
-            b'(' if ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|look| bytes[i..].starts_with(look.as_bytes())) => {
-                return true;
-            }
-            _ => {}
-        }
-        i += 1;
-    }
-    false
 }

@@ -228,6 +228,14 @@ pub fn with_defs(root: &Value) -> Value {
     root
 }
 
+/// The place in the caller's schema of a place in `root`, whose `definitions` are `$defs`.
+pub fn callers(caller: &Value, path: &str) -> String {
+    match path.strip_prefix("/$defs/") {
+        Some(rest) if caller.pointer(path).is_none() => format!("/definitions/{rest}"),
+        _ => path.to_owned(),
+    }
+}
+
 /// `node` with one key renamed in its place.
 pub fn renamed(node: &Map<String, Value>, from: &str, to: &str) -> Map<String, Value> {
     node.iter().map(|(k, v)| (if k == from { to.to_owned() } else { k.clone() }, v.clone())).collect()

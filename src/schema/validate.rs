@@ -36,7 +36,7 @@ impl Validator {
     /// # Errors
     /// For a schema that is invalid, names where; for a reference that leaves it, names the reference.
     pub fn new(schema: &Value) -> Result<Self, SchemaError> {
-        refs::check_depth(schema)?;
+        super::check(schema)?;
         refs::References::of(schema)?;
         let options = jsonschema::options().with_retriever(NoFetching).should_validate_formats(true);
         let inner = options.build(schema).map_err(|error| {

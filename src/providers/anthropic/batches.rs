@@ -208,7 +208,7 @@ mod tests {
     fn state(body: Value) -> State {
         let mut job = json!({"id": "msgbatch_1", "processing_status": "ended"});
         job.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
-        Anthropic { version: String::new(), may_need_token: false }.read_job(&job).unwrap().state
+        Anthropic { version: String::new(), is_anthropic: true, sends_key: false }.read_job(&job).unwrap().state
     }
 
     #[test]

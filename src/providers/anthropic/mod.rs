@@ -47,7 +47,7 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     let version = sent.map_or(version, |header| header.value.clone());
     let sends_key = endpoint.headers.iter().any(|header| header.name.eq_ignore_ascii_case("x-api-key"));
     let is_anthropic = endpoint.base_url.is_host(HOST);
-    Ok((endpoint, Box::new(Anthropic { version, may_need_token: sends_key && !is_anthropic })))
+    Ok((endpoint, Box::new(Anthropic { version, is_anthropic, sends_key })))
 }
 
 /// A header that the caller wrote is a credential given, too.
@@ -73,8 +73,10 @@ fn credential(settings: &Settings) -> Result<Option<Header>> {
 
 struct Anthropic {
     version: String,
-    /// The key goes out as Anthropic reads it, to some other server.
-    may_need_token: bool,
+    /// Not some other server that speaks its language.
+    is_anthropic: bool,
+    /// The key goes out as Anthropic reads it.
+    sends_key: bool,
 }
 
 impl Provider for Anthropic {
@@ -119,7 +121,7 @@ impl Provider for Anthropic {
             fallback: None,
         };
         match ask.schema {
-            Some(schema) => with_schema(prepared, schema),
+            Some(schema) => with_schema(prepared, schema, self.is_anthropic),
             None => Ok(prepared),
         }
     }
@@ -158,7 +160,7 @@ impl Provider for Anthropic {
         let mut error = errors::read(response);
         // vLLM, for one, reads a bearer token alone. Who answers in Anthropic's own words has looked at the key.
         let in_own_words = error.code.as_deref() == Some("authentication_error");
-        if error.status == Some(401) && self.may_need_token && !in_own_words {
+        if error.status == Some(401) && self.sends_key && !self.is_anthropic && !in_own_words {
             error.message.push_str(". If this server wants a bearer token, give the key as auth_token, not as api_key");
         }
         error
@@ -261,7 +263,7 @@ fn reading(wrapped: bool) -> ReadingSchema {
 }
 
 /// The call with Anthropic's own structured outputs, and as a fallback for older servers with a forced tool.
-fn with_schema(mut prepared: Prepared, schema: &AnswerSchema) -> Result<Prepared> {
+fn with_schema(mut prepared: Prepared, schema: &AnswerSchema, is_anthropic: bool) -> Result<Prepared> {
     let mut fallback = prepared.clone();
     let input = schema.compile_for_tool()?;
     let tool = schema.name.clone();
@@ -276,7 +278,7 @@ fn with_schema(mut prepared: Prepared, schema: &AnswerSchema) -> Result<Prepared
     fallback.notices = Vec::new();
     fallback.reading.schema = Some(ReadingSchema { tool: Some(tool), ..reading(input.wrapped) });
 
-    let compiled = schema.compile(Dialect::Anthropic)?;
+    let compiled = schema.compile(Dialect::Anthropic, is_anthropic)?;
     let format = json!({"type": "json_schema", "schema": compiled.schema});
     if output_config(&mut prepared.body)?.insert("format".into(), format).is_some() {
         return Err(Error::configuration(

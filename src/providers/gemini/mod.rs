@@ -147,8 +147,8 @@ impl Gemini {
         let mut schema = None;
         if let Some(asked) = ask.schema {
             let compiled = match field {
-                SchemaField::JsonSchema => asked.compile(Dialect::GeminiJsonSchema)?,
-                SchemaField::OpenApi => asked.compile(Dialect::GeminiOpenApi)?,
+                SchemaField::JsonSchema => asked.compile(Dialect::GeminiJsonSchema, true)?,
+                SchemaField::OpenApi => asked.compile(Dialect::GeminiOpenApi, true)?,
             };
             let Compiled { schema: compiled, wrapped, .. } = compiled;
             config.insert("responseMimeType".into(), "application/json".into());

@@ -60,7 +60,7 @@ impl Provider for OpenAi {
         body.insert("model".into(), ask.model.into());
         body.extend(self.numbers(ask.config, &mut notices));
         let mut text = text_options(rest.shift_remove("text"))?;
-        let compiled = ask.schema.map(|schema| schema.compile(Dialect::OpenAi)).transpose()?;
+        let compiled = ask.schema.map(|schema| schema.compile(Dialect::OpenAi, self.is_openai)).transpose()?;
         if let Some((schema, compiled)) = ask.schema.zip(compiled.as_ref()) {
             let format = json!({
                 "type": "json_schema",
