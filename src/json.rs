@@ -39,6 +39,18 @@ fn overflows(text: &[u8]) -> bool {
     })
 }
 
+/// A count: protobuf's JSON writes 64-bit numbers as strings, other servers write floats. What is none of these, or below
+/// zero, is 0; what is too large is the largest number.
+pub fn count(value: &Value) -> u64 {
+    match value {
+        Value::String(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().unwrap_or(u64::MAX)
+        }
+        // A cast of a float saturates.
+        number => number.as_u64().or_else(|| number.as_f64().map(|count| count as u64)).unwrap_or(0),
+    }
+}
+
 fn mend(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(bytes);
     let bytes = text.strip_prefix('\u{feff}').unwrap_or(&text).as_bytes();
@@ -145,6 +157,31 @@ mod tests {
             let mended = format!("[NaN,{number}]");
             assert_eq!(parse(mended.as_bytes()).unwrap()[1].to_string(), number);
             assert_eq!(strict(&mended).unwrap(), format!("[null,{number}]"));
+        }
+    }
+
+    #[test]
+    fn a_count_is_a_number_of_zero_or_more_however_it_is_written() {
+        for (written, expected) in [
+            ("7", 7),
+            ("\"7\"", 7),
+            ("7.0", 7),
+            ("-1", 0),
+            ("-1.5", 0),
+            ("\"-1\"", 0),
+            ("\"\"", 0),
+            ("\"many\"", 0),
+            ("null", 0),
+            ("[7]", 0),
+            ("{\"n\": 7}", 0),
+            ("true", 0),
+            ("NaN", 0),
+            ("1e18", 1_000_000_000_000_000_000),
+            ("18446744073709551615", u64::MAX),
+            ("18446744073709551616", u64::MAX),
+            ("\"99999999999999999999\"", u64::MAX),
+        ] {
+            assert_eq!(count(&parse(written.as_bytes()).unwrap()), expected, "{written}");
         }
     }
 

@@ -77,7 +77,7 @@ class Batch:
         self._client = client
         self._core = core
         self._schema = schema
-        self._warned = False
+        self._warned: set[str] = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r}, provider={self._client.provider!r})"
@@ -180,7 +180,11 @@ class Batch:
     def items(self) -> Iterator[BatchItem]:
         """One item for each input, in order, in constant memory; also what is left of an expired or cancelled batch.
 
+        Each result file is read on its own. Of one that cannot be read, the inputs are "missing", a `UserWarning` names it,
+        and the next call fetches it again.
+
         Raises:
+            APIError, APIConnectionError: No result file can be read, or the key is wrong.
             BatchNotCompletedError: It has not come to an end.
             BatchFailedError: It failed as a whole, with the provider's reasons.
         """
@@ -200,18 +204,22 @@ class Batch:
             BatchNotCompletedError: It has not come to an end.
             BatchFailedError: It failed, or was cancelled or expired before any item finished.
             BatchItemsError: Some items have no value; `.results` and `.errors` hold what there is.
+            APIError, APIConnectionError: No result file can be read, or the key is wrong.
         """
         values: list[Any] = []
         errors: dict[int, Exception] = {}
-        any_finished = False
+        finished = 0
         for item in self._read(self._results()):
             values.append(item.value)
-            any_finished = any_finished or item.status not in _NEVER_RAN
+            finished += item.status not in _NEVER_RAN
             if item.error is not None:
                 errors[item.index] = item.error
         state = self._states()[0]
-        if state == "failed" or (state == "cancelled" and not any_finished):
+        if state == "cancelled" and not finished:
             raise self._core.failure()
+        if state == "failed":
+            hint = f". {finished} of its rows had finished: items() has them" if finished else ""
+            raise BatchFailedError(f"{self._core.failure()}{hint}", batch_id=self.id)
         if not errors:
             return values
         if return_exceptions:
@@ -228,9 +236,10 @@ class Batch:
 
     def _results(self) -> Results:
         results = self._core.results()
-        if not self._warned:
-            self._warned = True
-            for warning in results.warnings():
+        for warning in results.warnings():
+            # Results that are not whole are fetched again: what is new of them is told, once.
+            if warning not in self._warned:
+                self._warned.add(warning)
                 warn_caller(warning, UserWarning)
         return results
 

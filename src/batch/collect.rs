@@ -1,19 +1,20 @@
 //! Result rows to one outcome for every input, in order. The rows stay in a file; in memory is one offset a row.
 
+use super::assign::{NO_ROW, assign};
+use super::caveats::Caveats;
 use super::ids::RowIds;
-use super::order::{Found, FoundId, Order};
+use super::order::{Found, Order};
+use super::result_files::ResultFiles;
 use crate::client::{Call, Client};
 use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result, quote, quote_up_to};
 use crate::generation::{FinishReason, Generation, Usage};
+use crate::json;
 use crate::providers::{Job, Reading, RowOutcome, State};
-use crate::{json, jsonl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::sync::Arc;
-
-const NO_ROW: u64 = u64::MAX;
 
 /// What became of an input. Every input has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,18 +101,13 @@ impl Outcome {
 /// The results of one batch, readable in the order of its inputs, any number of times.
 pub struct Results {
     batch_id: String,
-    rows: File,
+    rows: ResultFiles,
     source: Source,
     ids: Arc<RowIds>,
     offsets: Vec<u64>,
     /// Bytes of an average row: what to read first.
     row_size: usize,
-    /// Rows with ids that this batch never sent.
-    strangers: u64,
-    /// Rows that are no JSON or have no id: nobody knows whose they are.
-    nameless: u64,
-    /// The rows that were sent could not be read, and their ids do not tell their order.
-    order_is_guessed: bool,
+    caveats: Caveats,
     /// What an input without a row counts as.
     rowless: Status,
     /// Why no more is recorded.
@@ -124,74 +120,58 @@ pub struct Results {
 enum Source {
     /// The provider's, to be read as answers to this call.
     Provider { client: Arc<Client>, call: Arc<Call> },
-    /// Outcomes that were recorded here.
-    Recorded,
+    /// Outcomes that were recorded here, into this file.
+    Recorded(Arc<File>),
 }
 
 impl Results {
-    /// Puts the rows that were found in `rows` into order. Where several answer for one input, the last success wins.
+    /// Puts the rows that were found in `rows` into order; `caveats` is what is known of them until then.
     pub fn new(
         batch_id: String,
-        rows: File,
+        rows: ResultFiles,
         order: Order,
         found: &Found,
-        client: Arc<Client>,
-        call: Arc<Call>,
+        caveats: Caveats,
+        (client, call): (Arc<Client>, Arc<Call>),
     ) -> Result<Self> {
-        let size = rows.metadata().map_err(|error| Error::disk("Reading results", &error))?.len();
-        let row_size = size as usize / found.len().max(1) + 64;
-        let offsets = vec![NO_ROW; order.ids.len() as usize];
+        let row_size = rows.len() as usize / found.rows.len().max(1) + 64;
         let source = Source::Provider { client, call };
-        let mut results = Self {
+        let caveats = Caveats { order_is_guessed: order.is_guessed, other_lines: found.other_lines, ..caveats };
+        let mut results = Self { row_size, caveats, ..Self::empty(batch_id, rows, source, order.ids) };
+        let assigned = assign(found, &results.ids, order.count_is_known, |offset| results.is_answer(offset))?;
+        results.offsets = assigned.offsets;
+        results.caveats.unknown_ids = assigned.unknown_ids;
+        results.caveats.without_id = assigned.without_id;
+        Ok(results)
+    }
+
+    fn empty(batch_id: String, rows: ResultFiles, source: Source, ids: Arc<RowIds>) -> Self {
+        Self {
             batch_id,
             rows,
             source,
-            ids: order.ids,
-            offsets,
-            row_size,
-            strangers: 0,
-            nameless: 0,
-            order_is_guessed: order.is_guessed,
+            ids,
+            offsets: Vec::new(),
+            row_size: 1024,
+            caveats: Caveats::default(),
             rowless: Status::Missing,
             stopped: None,
             failed: 0,
-        };
-        for row in found {
-            let Some(index) = row.id.index(&results.ids) else {
-                *if matches!(row.id, FoundId::None) { &mut results.nameless } else { &mut results.strangers } += 1;
-                continue;
-            };
-            let known = results.offsets[index as usize];
-            if known == NO_ROW || results.is_answer(row.offset)? || !results.is_answer(known)? {
-                results.offsets[index as usize] = row.offset;
-            }
         }
-        Ok(results)
     }
 
     /// Results that are not there yet, to be filled by [`Results::record`] into the empty file `rows`.
     pub fn recorder(batch_id: String, ids: RowIds, rows: File) -> Self {
         let offsets = vec![NO_ROW; ids.len() as usize];
-        let ids = Arc::new(ids);
-        Self {
-            batch_id,
-            rows,
-            source: Source::Recorded,
-            ids,
-            offsets,
-            row_size: 1024,
-            strangers: 0,
-            nameless: 0,
-            order_is_guessed: false,
-            rowless: Status::Missing,
-            stopped: None,
-            failed: 0,
-        }
+        let rows = Arc::new(rows);
+        let source = Source::Recorded(rows.clone());
+        Self { offsets, ..Self::empty(batch_id, ResultFiles::of_one(rows), source, Arc::new(ids)) }
     }
 
-    /// The results of `job`, at a provider that leaves out the rows of a stopped job that it did not run.
+    /// The results of `job`, at a provider that leaves out the rows of a stopped job that it did not run. Where its answer
+    /// may be among what could not be read, an input is missing all the same.
     pub fn with_silent_rows(mut self, job: &Job) -> Self {
-        if job.state == State::Cancelled {
+        if job.state == State::Cancelled && self.caveats.why_missing().is_none() {
             let is_expired = job.raw_state.to_ascii_lowercase().ends_with("expired");
             self.rowless = if is_expired { Status::Expired } else { Status::Cancelled };
         }
@@ -202,12 +182,14 @@ impl Results {
     pub fn record(&mut self, index: u64, outcome: &Outcome) -> Result<()> {
         let mut line = serde_json::to_vec(outcome).map_err(|error| Error::disk("Saving a result", &error.into()))?;
         line.push(b'\n');
-        let save = |file: &mut File| {
+        let save = |mut file: &File| {
             let offset = file.stream_position()?;
             file.write_all(&line).map(|()| offset)
         };
-        self.failed += u64::from(outcome.result.is_err());
-        self.offsets[index as usize] = save(&mut self.rows).map_err(|error| Error::disk("Saving a result", &error))?;
+        if let Source::Recorded(file) = &self.source {
+            self.offsets[index as usize] = save(file).map_err(|error| Error::disk("Saving a result", &error))?;
+            self.failed += u64::from(outcome.result.is_err());
+        }
         Ok(())
     }
 
@@ -224,26 +206,12 @@ impl Results {
 
     /// What the caller should know before relying on them.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.strangers > 0 {
-            warnings.push(format!(
-                "batch {}: {} rows of results have ids that it never sent; they are left out",
-                self.batch_id, self.strangers
-            ));
-        }
-        if self.nameless > 0 {
-            warnings.push(format!(
-                "batch {}: {} rows of results are no JSON or have no id; the inputs that they answer count as missing",
-                self.batch_id, self.nameless
-            ));
-        }
-        if self.order_is_guessed {
-            warnings.push(format!(
-                "batch {}: the provider does not give back the rows that were sent, so the results are in the natural order of their custom ids",
-                self.batch_id
-            ));
-        }
-        warnings
+        self.caveats.warnings(&self.batch_id)
+    }
+
+    /// Whether every input has a row.
+    pub fn is_complete(&self) -> bool {
+        !self.offsets.contains(&NO_ROW)
     }
 
     pub fn len(&self) -> u64 {
@@ -277,8 +245,7 @@ impl Results {
     }
 
     fn line<'b>(&self, offset: u64, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
-        jsonl::line_at(&self.rows, offset, self.row_size, buffer)
-            .map_err(|error| Error::disk("Reading results", &error))
+        self.rows.line_at(offset, self.row_size, buffer).map_err(|error| Error::disk("Reading results", &error))
     }
 
     /// The outcome of the input at `index`, which must be below [`Results::len`]. `buffer` is scratch space.
@@ -288,7 +255,11 @@ impl Results {
             return Ok(Outcome { status: Status::Cancelled, result: Err(error.clone()) });
         }
         if offset == NO_ROW {
-            return Ok(self.never_ran(index, self.rowless, "the provider returned no row for it"));
+            let reason = match self.caveats.why_missing() {
+                Some(why) => format!("no row was found for it: {why}"),
+                None => "the provider returned no row for it".into(),
+            };
+            return Ok(self.never_ran(index, self.rowless, &reason));
         }
         let line = self.line(offset, buffer)?;
         let Source::Provider { client, call } = &self.source else {

@@ -1,4 +1,4 @@
-//! Result files to the disk: whole, from the first place that has them, going on where a connection broke.
+//! A result file to the disk: from the first place that has it, going on where a connection broke.
 
 use crate::client::{Client, Failure};
 use crate::disk;
@@ -7,55 +7,68 @@ use crate::exchange::{Request, Response};
 use crate::retry::Advice;
 use crate::transport::{Download, Transport};
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
 
-/// Downloads files, one after the other, into one temporary file; for each, the requests to try until one finds it.
-pub async fn files(client: &Client, transport: &Transport, downloads: &[Vec<Request>]) -> Result<File> {
-    let mut file = disk::temporary("results")?;
-    for places in downloads {
-        fetch_any(client, transport, places, &mut file).await?;
-        // Where one file ends without a newline, the next one must not go on in its last row.
-        file.write_all(b"\n").map_err(|error| Error::disk("Saving a download", &error))?;
-    }
-    Ok(file)
+/// A file that could not be downloaded, or not to its end.
+#[derive(Debug)]
+pub struct Broken {
+    pub error: Error,
+    /// The part of it that arrived.
+    pub part: Option<File>,
+    /// Every try brought a success without a byte in it.
+    pub is_empty: bool,
+    /// It was tried more than once, so that this is not what passed at one moment.
+    pub was_retried: bool,
 }
 
-/// Downloads from the first of several places that has it.
-async fn fetch_any(client: &Client, transport: &Transport, places: &[Request], file: &mut File) -> Result<()> {
-    let mut result = Ok(());
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self { error, part: None, is_empty: false, was_retried: false }
+    }
+}
+
+/// Downloads a file from the first of several places that has it.
+pub async fn file(client: &Client, transport: &Transport, places: &[Request]) -> Result<File, Broken> {
+    let mut result = Err(Error::configuration("there is no place to download from").into());
     for request in places {
-        result = fetch(client, transport, request, file).await;
-        if !matches!(&result, Err(error) if error.api_kind() == Some(ApiErrorKind::NotFound)) {
+        result = fetch(client, transport, request).await;
+        if !matches!(&result, Err(broken) if broken.error.api_kind() == Some(ApiErrorKind::NotFound)) {
             break;
         }
     }
     result
 }
 
-/// Downloads to the end of `file`. A download that breaks goes on where it broke.
-async fn fetch(client: &Client, transport: &Transport, request: &Request, file: &mut File) -> Result<()> {
-    let start = file.seek(SeekFrom::End(0)).map_err(|error| Error::disk("Saving a download", &error))?;
-    let mut download = Download::at(start);
-    let mut attempt = 0;
+/// Downloads into a temporary file. A download that breaks goes on where it broke.
+async fn fetch(client: &Client, transport: &Transport, request: &Request) -> Result<File, Broken> {
+    let mut file = disk::temporary("results")?;
+    let mut download = Download::at(0);
+    let (mut attempt, mut tries, mut empty_tries, mut furthest) = (0, 0, 0, 0);
     loop {
         let before = download.received;
-        let failure = match transport.download(&client.endpoint, request, file, &mut download).await {
+        tries += 1;
+        let failure = match transport.download(&client.endpoint, request, &mut file, &mut download).await {
             Ok(response) if response.is_success() => match no_rows(client, &response, download.received) {
-                None => return Ok(()),
+                None => return Ok(file),
                 Some(failure) => {
+                    empty_tries += u32::from(download.received == 0);
                     // What came was no part of the file.
-                    download = Download::at(start);
+                    download = Download::at(0);
                     failure
                 }
             },
             // Nothing is left: the connection broke just after the last byte.
-            Ok(response) if response.status == 416 && before > 0 => return Ok(()),
+            Ok(response) if response.status == 416 && before > 0 => return Ok(file),
             Ok(response) => client.error_reply(&response),
             Err(error) => Failure { error, advice: Default::default() },
         };
-        // Every byte that arrives is a reason to go on.
-        attempt = if download.received > before { 0 } else { attempt };
-        let Some(wait) = client.wait_before_retry(&failure, attempt) else { return Err(failure.error) };
+        // Every byte that had not arrived before is a reason to go on.
+        attempt = if download.received > furthest { 0 } else { attempt };
+        furthest = furthest.max(download.received);
+        let Some(wait) = client.wait_before_retry(&failure, attempt) else {
+            let part = (download.received > 0).then_some(file);
+            let is_empty = empty_tries == tries;
+            return Err(Broken { error: failure.error, part, is_empty, was_retried: tries > 1 });
+        };
         tokio::time::sleep(wait).await;
         attempt += 1;
     }

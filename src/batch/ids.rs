@@ -137,12 +137,6 @@ fn compare_numbers(a: &str, b: &str) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-/// Ids in an order that may be only a guess.
-pub struct GuessedIds {
-    pub ids: RowIds,
-    pub is_guess: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

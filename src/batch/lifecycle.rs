@@ -14,6 +14,29 @@ const FIRST_GAP: Duration = Duration::from_millis(100);
 /// However small the caller's interval is: a server is not to be hammered.
 const SHORTEST_GAP: Duration = Duration::from_millis(10);
 
+/// How long a job that has ended may not show its results before that is believed.
+pub const MAX_RESULTS_LAG: Duration = Duration::from_secs(60);
+/// However large the caller's interval is: so often such a job is polled.
+pub const RESULTS_LAG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whether a job that has ended without showing its results is polled on. All times are since the handle was made.
+#[derive(Debug, Default)]
+pub struct ResultsLag {
+    since: Option<Duration>,
+}
+
+impl ResultsLag {
+    /// After a poll: how long it may go on not showing them; None: what it shows is all there is.
+    pub fn observe(&mut self, is_unready: bool, now: Duration) -> Option<Duration> {
+        if !is_unready {
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        let left = MAX_RESULTS_LAG.saturating_sub(now.saturating_sub(since));
+        (!left.is_zero()).then_some(left)
+    }
+}
+
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -69,6 +92,12 @@ impl Lifecycle {
         self.next_look = now.saturating_add(gap.max(least)).min(end);
         self.last_look = Some(now);
         self.looks = self.looks.saturating_add(1);
+    }
+
+    /// The next look is at most this long after the last one.
+    pub fn look_within(&mut self, most: Duration) {
+        let latest = self.last_look.unwrap_or_default().saturating_add(most);
+        self.next_look = self.next_look.min(latest);
     }
 
     pub fn failed(&mut self, error: &Error, now: Duration) {
@@ -169,6 +198,39 @@ mod tests {
         let mut wait = Lifecycle::new(Duration::MAX, None);
         (0..100).for_each(|_| wait.saw(State::InProgress, SECOND));
         assert!(matches!(wait.action(SECOND), Action::Sleep(gap) if gap > 1_000_000 * SECOND));
+    }
+
+    #[test]
+    fn results_that_lag_are_waited_for_by_time_and_not_by_polls() {
+        let mut lag = ResultsLag::default();
+        assert_eq!(lag.observe(false, SECOND), None);
+        // However many polls, and however late the first of them.
+        for _ in 0..1000 {
+            assert_eq!(lag.observe(true, 500 * SECOND), Some(60 * SECOND));
+        }
+        assert_eq!(lag.observe(true, 559 * SECOND), Some(SECOND));
+        assert_eq!(lag.observe(true, 560 * SECOND), None);
+        assert_eq!(lag.observe(true, 9999 * SECOND), None);
+        // A minute in all: a job that says now this, now that has no second one.
+        let mut wavering = ResultsLag::default();
+        assert_eq!(wavering.observe(true, Duration::ZERO), Some(60 * SECOND));
+        assert_eq!(wavering.observe(false, 30 * SECOND), None);
+        assert_eq!(wavering.observe(true, 61 * SECOND), None);
+    }
+
+    #[test]
+    fn results_that_lag_are_polled_for_soon_whatever_the_interval_is() {
+        let hour = 3600 * SECOND;
+        let mut wait = Lifecycle::new(hour, None);
+        (0..30).for_each(|_| wait.saw(State::InProgress, hour));
+        assert_eq!(wait.action(hour), Action::Sleep(hour));
+        wait.look_within(RESULTS_LAG_INTERVAL);
+        assert_eq!(wait.action(hour), Action::Sleep(RESULTS_LAG_INTERVAL));
+        // It never makes a look later.
+        let mut quick = Lifecycle::new(SECOND, None);
+        (0..30).for_each(|_| quick.saw(State::InProgress, hour));
+        quick.look_within(RESULTS_LAG_INTERVAL);
+        assert_eq!(quick.action(hour), Action::Sleep(SECOND));
     }
 
     #[test]

@@ -1,26 +1,18 @@
-//! A job at a provider: looked at, waited for, cancelled, its results put in order. What to do when is decided by the pure
-//! files beside this one.
+//! A job at a provider: looked at, waited for, cancelled. What to do when is decided by the pure files beside this one.
 
-use super::collect::Results;
-use super::download;
+use super::fetch::Fetched;
 use super::ids::RowIds;
-use super::lifecycle::{Action, Lifecycle};
-use super::order::{self, Found, Order};
+use super::lifecycle::{Action, Lifecycle, RESULTS_LAG_INTERVAL, ResultsLag};
 use crate::client::{Call, Client};
 use crate::disk;
 use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result, quote, quote_list};
 use crate::exchange::Response;
-use crate::providers::{BatchApi, Job, State};
+use crate::providers::{BatchApi, Counts, Job, State};
 use crate::transport::Transport;
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// So often a job may be done without showing results before that is believed.
-const MOST_UNREADY_LOOKS: u32 = 10;
-/// More rows than any job holds: bounds what a strange id in a result can make us allocate.
-const MOST_ROWS: u64 = 10_000_000;
 
 /// How long a new job may not be visible.
 const VISIBLE_AFTER: Duration = Duration::from_secs(60);
@@ -33,21 +25,23 @@ pub struct Batch {
     pub call: Arc<Call>,
     pub id: String,
     /// The ids of its rows, if it was made by this process.
-    ids: Option<Arc<RowIds>>,
+    pub(super) ids: Option<Arc<RowIds>>,
     /// When it was made by this process, and as what.
     made: Option<(Instant, Job)>,
-    seen: Mutex<Seen>,
-    results: Mutex<Option<Arc<Results>>>,
+    opened: Instant,
+    pub(super) seen: Mutex<Seen>,
+    pub(super) fetched: Mutex<Fetched>,
 }
 
 /// What looks at a job have seen.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     job: Option<Job>,
     /// Results that came with the job itself.
-    rows: Option<File>,
-    /// Looks that saw it done, but without any results.
-    unready: u32,
+    pub(super) rows: Option<Arc<File>>,
+    lag: ResultsLag,
+    /// How much longer the job may go on without showing its results.
+    lag_left: Option<Duration>,
 }
 
 impl Batch {
@@ -65,20 +59,31 @@ impl Batch {
             id,
             ids: None,
             made: None,
+            opened: Instant::now(),
             seen: Mutex::default(),
-            results: Mutex::default(),
+            fetched: Mutex::default(),
         }
     }
 
-    fn api(&self) -> &dyn BatchApi {
+    pub(super) fn api(&self) -> &dyn BatchApi {
         self.client.provider.batches()
     }
 
-    /// The job as it is now. A terminal state is never asked for again.
+    /// What the provider counts of `job`, as far as it can be true.
+    pub fn counts(&self, job: &Job) -> Counts {
+        job.counts.plausible(self.api().max_rows(), self.ids.as_ref().map(|ids| ids.len()))
+    }
+
+    /// The job as it is now. A terminal state is never asked for again, unless the job does not show its results yet.
     pub async fn look(&self, transport: &Transport) -> Result<Job> {
-        if let Some(job) = self.ended() {
-            return Ok(job);
+        match self.ended() {
+            Some(job) => Ok(job),
+            None => self.poll(transport).await,
         }
+    }
+
+    /// The job as the provider shows it now.
+    pub(super) async fn poll(&self, transport: &Transport) -> Result<Job> {
         match (self.client.request(transport, &self.api().get(&self.id)).await, &self.made) {
             // A new job may not be visible at once: it is as it was when it was made.
             (Err(error), Some((made, job)))
@@ -97,7 +102,13 @@ impl Batch {
     }
 
     fn ended(&self) -> Option<Job> {
-        lock(&self.seen).job.clone().filter(|job| job.state.is_terminal())
+        let seen = lock(&self.seen);
+        seen.job.clone().filter(|job| job.state.is_terminal() && seen.lag_left.is_none())
+    }
+
+    /// How much longer the job, which has ended, may go on without showing its results; None: it shows all there is.
+    pub(super) fn lag_left(&self) -> Option<Duration> {
+        lock(&self.seen).lag_left
     }
 
     /// Asks the provider to stop it. What has run by then can still be fetched.
@@ -131,83 +142,23 @@ impl Batch {
     fn remember(&self, mut job: Job, rows: Option<File>) -> Job {
         let mut seen = lock(&self.seen);
         // A slow answer to another thread must not undo a terminal state.
-        if let Some(known) = seen.job.as_ref().filter(|known| known.state.is_terminal()) {
-            return known.clone();
+        let shows_results = job.state.is_terminal() && !job.is_unready;
+        if let Some(known) = seen.job.clone().filter(|known| known.state.is_terminal()) {
+            // Unless it shows the results that were not there yet.
+            if !(known.is_unready && shows_results) {
+                seen.lag_left = seen.lag.observe(known.is_unready, self.opened.elapsed());
+                return known;
+            }
         }
         if rows.is_some() {
-            seen.rows = rows;
+            seen.rows = rows.map(Arc::new);
         }
-        if job.is_unready {
-            seen.unready += 1;
-            if seen.unready < MOST_UNREADY_LOOKS {
-                job.state = State::InProgress;
-            }
+        seen.lag_left = seen.lag.observe(job.is_unready, self.opened.elapsed());
+        if seen.lag_left.is_some() && job.state == State::Completed {
+            job.state = State::InProgress;
         }
         seen.job = Some(job.clone());
         job
-    }
-
-    /// The results, downloaded once. Fails unless the state is terminal; a failed job has none.
-    pub async fn results(&self, transport: &Transport) -> Result<Arc<Results>> {
-        if let Some(results) = lock(&self.results).clone() {
-            return Ok(results);
-        }
-        let job = self.look(transport).await?;
-        if !job.state.is_terminal() {
-            let message = format!("it is {} ('{}'); wait() until it is done", job.state.name(), quote(&job.raw_state));
-            return Err(self.error(BatchErrorKind::NotCompleted, &message));
-        }
-        let inside = lock(&self.seen).rows.as_ref().map(File::try_clone).transpose();
-        let inside = inside.map_err(|error| Error::disk("Reading results", &error))?;
-        if job.state == State::Failed && job.outputs.is_empty() && inside.is_none() {
-            return Err(self.failure(&job));
-        }
-        let rows = match inside {
-            Some(rows) => rows,
-            None => download::files(&self.client, transport, &self.api().results(&job)).await?,
-        };
-        let client = self.client.clone();
-        let (rows, found) = aside(move || {
-            let found = order::find_rows(client.provider.batches(), &rows)?;
-            Ok((rows, Arc::new(found)))
-        })
-        .await?;
-        let order = match &self.ids {
-            Some(ids) => Order { ids: ids.clone(), is_guessed: false },
-            None => self.order_by_id(transport, &job, &found).await?,
-        };
-        let (id, client, call) = (self.id.clone(), self.client.clone(), Arc::new(self.call.reading_of(&job)));
-        let mut results = aside(move || Results::new(id, rows, order, &found, client, call)).await?;
-        if self.api().leaves_out_stopped_rows() {
-            results = results.with_silent_rows(&job);
-        }
-        Ok(lock(&self.results).get_or_insert(Arc::new(results)).clone())
-    }
-
-    /// The order of a batch that another process made.
-    async fn order_by_id(&self, transport: &Transport, job: &Job, found: &Arc<Found>) -> Result<Order> {
-        let (rows, total) = (found.clone(), job.counts.total);
-        if let Some(ids) = aside(move || Ok(order::ids_from_results(&rows, total, MOST_ROWS))).await? {
-            return Ok(Order { ids: Arc::new(ids), is_guessed: false });
-        }
-        if let Some(request) = self.api().input(job) {
-            match download::files(&self.client, transport, &[vec![request]]).await {
-                Ok(input) => {
-                    let client = self.client.clone();
-                    let ids =
-                        aside(move || Ok(order::ids_from_input(order::find_rows(client.provider.batches(), &input)?)));
-                    let ids = ids.await?;
-                    return Ok(Order { ids: Arc::new(ids), is_guessed: false });
-                }
-                // Expired, or not ours to read: the ids of the results are all there is.
-                Err(error) if download::is_out_of_reach(&error) => {}
-                // Trouble that passes: a guess now would hide an order that can be known later.
-                Err(error) => return Err(error),
-            }
-        }
-        let rows = found.clone();
-        let guess = aside(move || Ok(order::ids_without_input(&rows, total, MOST_ROWS))).await?;
-        Ok(Order { ids: Arc::new(guess.ids), is_guessed: guess.is_guess })
     }
 
     /// Why there are no results.
@@ -217,7 +168,7 @@ impl Batch {
         self.error(BatchErrorKind::Failed, &message)
     }
 
-    fn error(&self, kind: BatchErrorKind, message: &str) -> Error {
+    pub(super) fn error(&self, kind: BatchErrorKind, message: &str) -> Error {
         Error::batch(kind, &self.id, message)
     }
 
@@ -254,6 +205,9 @@ impl Waiter {
                 Action::Look => match self.look(transport).await {
                     Ok(job) => {
                         self.lifecycle.saw(job.state, self.started.elapsed());
+                        if let Some(left) = self.batch.lag_left() {
+                            self.lifecycle.look_within(left.min(RESULTS_LAG_INTERVAL));
+                        }
                         return Ok(Step::Looked(Box::new(job)));
                     }
                     Err(error) => {
@@ -295,7 +249,7 @@ impl Waiter {
 }
 
 /// Does what may take long on a thread of its own: the runtime's has everybody's calls to serve.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Error::Disk(format!("reading results was broken off: {error}"))))
 }
@@ -313,6 +267,6 @@ fn spool(rows: Vec<serde_json::Value>) -> Result<File> {
     write().map_err(|error: std::io::Error| Error::disk("Saving results", &error))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -208,8 +208,8 @@ pub trait BatchApi: Send + Sync {
     /// By what a person tells the job that was made of `input` from others: "with the input file ...".
     fn describe_input(&self, input: &Input, options: &JobOptions) -> String;
 
-    /// The downloads of a job's results: for each, the requests to try until one finds it.
-    fn results(&self, job: &Job) -> Vec<Vec<Request>>;
+    /// The files of a job's results.
+    fn results(&self, job: &Job) -> Vec<ResultFile>;
 
     /// Whether a stopped job returns nothing for the rows that it did not run, instead of saying so row by row.
     fn leaves_out_stopped_rows(&self) -> bool {
@@ -219,11 +219,17 @@ pub trait BatchApi: Send + Sync {
     /// The request that downloads the rows that were uploaded, where that is possible.
     fn input(&self, job: &Job) -> Option<Request>;
 
-    /// The id of a row, of input or of result.
+    /// The id of a row, of input or of result; None if it has none, or if the line is no row.
     fn row_id(&self, line: &[u8]) -> Option<RowId>;
 
     /// What of a result row an answer is made of. (An error may be made of all of it.)
     fn answer_fields(&self) -> &'static Fields;
+
+    /// Whether a line without an id holds what a result row holds, and not just anything that is JSON.
+    fn is_result_row(&self, row: &Value) -> bool;
+
+    /// The most rows that a job can have: a count beyond it is not true.
+    fn max_rows(&self) -> u64;
 
     /// What a row of results says.
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome;
@@ -275,6 +281,29 @@ pub enum Input {
     Inline(Rows),
 }
 
+/// A file of result rows.
+pub struct ResultFile {
+    /// What it is, and its id: as messages call it.
+    pub name: String,
+    /// The requests to try, one after the other, until one finds it.
+    pub places: Vec<Request>,
+}
+
+/// A file of result rows, as a job names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFile {
+    /// What it holds, in the provider's words.
+    pub kind: &'static str,
+    pub id: String,
+}
+
+impl OutputFile {
+    /// The file, to be fetched from the first of `places` that has it.
+    pub fn at(&self, places: Vec<Request>) -> ResultFile {
+        ResultFile { name: format!("{} '{}'", self.kind, self.id), places }
+    }
+}
+
 /// What a job is given beside its rows.
 #[derive(Debug, Clone, Default)]
 pub struct JobOptions {
@@ -307,11 +336,11 @@ pub struct Job {
     pub display_name: Option<String>,
     /// The id of the uploaded file.
     pub input: Option<String>,
-    /// The ids of the files of results.
-    pub outputs: Vec<String>,
+    /// The files of results.
+    pub outputs: Vec<OutputFile>,
     /// Results that came with the job itself.
     pub rows: Vec<Value>,
-    /// It is said to be done, but shows no results yet.
+    /// It has ended, but does not show the results that there are by its own words.
     pub is_unready: bool,
     /// Unix seconds.
     pub created_at: Option<u64>,
@@ -325,6 +354,17 @@ pub struct Counts {
     pub total: u64,
     pub done: u64,
     pub failed: u64,
+}
+
+impl Counts {
+    /// As far as they can be true of a job that can have `max_rows`, and has `rows` if that is known: what is beyond the
+    /// former says nothing, and counts as 0.
+    pub fn plausible(self, max_rows: u64, rows: Option<u64>) -> Self {
+        let known = |count: u64| if count > max_rows { 0 } else { count.min(rows.unwrap_or(count)) };
+        let total = known(self.total);
+        let done = known(self.done).min(if total > 0 { total } else { u64::MAX });
+        Self { total, done, failed: known(self.failed).min(done) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

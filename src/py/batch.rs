@@ -28,8 +28,9 @@ pub struct Batch {
 /// What a look at a job saw: normalized state, raw state, and the provider's counts: total, done, failed.
 type Look = (&'static str, String, (u64, u64, u64));
 
-fn look_of(job: &Job) -> Look {
-    (job.state.name(), job.raw_state.clone(), (job.counts.total, job.counts.done, job.counts.failed))
+fn look_of(core: &CoreBatch, job: &Job) -> Look {
+    let counts = core.counts(job);
+    (job.state.name(), job.raw_state.clone(), (counts.total, counts.done, counts.failed))
 }
 
 impl Batch {
@@ -98,7 +99,7 @@ impl Batch {
     fn look(&self, py: Python<'_>) -> PyResult<Look> {
         let core = self.core.clone();
         let job = runtime::wait(py, |transport| async move { core.look(&transport).await })?;
-        Ok(look_of(&job.map_err(to_py)?))
+        Ok(look_of(&self.core, &job.map_err(to_py)?))
     }
 
     /// Looks, at least every `poll_interval` seconds, until a terminal state, for at most `timeout` seconds; `on_look` gets
@@ -124,7 +125,7 @@ impl Batch {
                 Step::Finished => return Ok(()),
                 Step::Looked(job) => {
                     if let Some(on_look) = &on_look {
-                        on_look.call1(look_of(&job))?;
+                        on_look.call1(look_of(&self.core, &job))?;
                     }
                 }
             }
@@ -135,7 +136,7 @@ impl Batch {
     fn cancel(&self, py: Python<'_>) -> PyResult<Look> {
         let core = self.core.clone();
         let job = runtime::wait(py, |transport| async move { core.cancel(&transport).await })?;
-        Ok(look_of(&job.map_err(to_py)?))
+        Ok(look_of(&self.core, &job.map_err(to_py)?))
     }
 
     /// Downloads the results and puts them in order.

@@ -3,15 +3,17 @@
 use super::{Anthropic, NAME, errors};
 use crate::error::{Error, Result, quote};
 use crate::exchange::{Body, Request, Response, segment};
+use crate::json;
 use crate::providers::fields::Fields;
 use crate::providers::rows::custom_id;
 use crate::providers::{
-    Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
-    Rows, State, Upload, errors as shared,
+    Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, OutputFile, Page, Provider, Reading,
+    ResultFile, RowId, RowOutcome, Rows, State, Upload, errors as shared,
 };
 use serde_json::{Map, Value};
 
 const LONGEST_ID: usize = 64;
+const LIMITS: Limits = Limits { rows: 100_000, bytes: 256_000_000 };
 
 static ANSWER_FIELDS: Fields = Fields::Of(&[(
     "result",
@@ -49,8 +51,7 @@ impl BatchApi for Anthropic {
             ));
         }
         prepared.fallback = None;
-        let limits = Limits { rows: 100_000, bytes: 256_000_000 };
-        Ok(vec![Form { delivery: Delivery::Inline, limits, prepared }])
+        Ok(vec![Form { delivery: Delivery::Inline, limits: LIMITS, prepared }])
     }
 
     fn check(&self, _options: &JobOptions) -> Result<()> {
@@ -104,17 +105,14 @@ impl BatchApi for Anthropic {
     fn read_job(&self, body: &Value) -> Option<Job> {
         let id = shared::word(&body["id"])?;
         let raw_state = body["processing_status"].as_str().unwrap_or("unknown").to_owned();
-        let count = |field: &str| body["request_counts"][field].as_u64().unwrap_or(0);
+        let count = |field: &str| json::count(&body["request_counts"][field]);
         let (succeeded, errored, cancelled, expired) =
             (count("succeeded"), count("errored"), count("canceled"), count("expired"));
         let state = if raw_state == "ended" || !body["ended_at"].is_null() {
             let was_cancelled = !body["cancel_initiated_at"].is_null() && cancelled > 0;
             // A job that ran is completed, even if every row of it failed.
-            if was_cancelled || (succeeded + errored == 0 && cancelled + expired > 0) {
-                State::Cancelled
-            } else {
-                State::Completed
-            }
+            let ran = succeeded > 0 || errored > 0;
+            if was_cancelled || (!ran && (cancelled > 0 || expired > 0)) { State::Cancelled } else { State::Completed }
         } else {
             State::InProgress
         };
@@ -122,7 +120,7 @@ impl BatchApi for Anthropic {
         let total = done.saturating_add(cancelled).saturating_add(expired).saturating_add(count("processing"));
         // Results are kept for 29 days. Of older ones the server itself says that they are gone: no rows would look as if
         // they had been lost.
-        let outputs = vec![id.clone()];
+        let outputs = vec![OutputFile { kind: "results of", id: id.clone() }];
         let created_at = body["created_at"].as_str().and_then(unix_seconds);
         let counts = Counts { total, done, failed: errored };
         Some(Job { counts, outputs, created_at, ..Job::new(id, raw_state, state) })
@@ -153,10 +151,10 @@ impl BatchApi for Anthropic {
         }
     }
 
-    fn results(&self, job: &Job) -> Vec<Vec<Request>> {
+    fn results(&self, job: &Job) -> Vec<ResultFile> {
         // Below our own base URL, whatever host `results_url` names: a credential goes nowhere else.
-        let results = |id: &String| vec![Request::get(format!("v1/messages/batches/{}/results", segment(id)))];
-        job.outputs.iter().map(results).collect()
+        let path = |file: &OutputFile| format!("v1/messages/batches/{}/results", segment(&file.id));
+        job.outputs.iter().map(|file| file.at(vec![Request::get(path(file))])).collect()
     }
 
     fn input(&self, _job: &Job) -> Option<Request> {
@@ -169,6 +167,14 @@ impl BatchApi for Anthropic {
 
     fn answer_fields(&self) -> &'static Fields {
         &ANSWER_FIELDS
+    }
+
+    fn is_result_row(&self, row: &Value) -> bool {
+        row["result"].is_object()
+    }
+
+    fn max_rows(&self) -> u64 {
+        LIMITS.rows
     }
 
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
@@ -220,5 +226,8 @@ mod tests {
         let cancelled =
             json!({"request_counts": {"succeeded": 1, "canceled": 1}, "cancel_initiated_at": "2026-11-22T10:00:00Z"});
         assert_eq!(state(cancelled), State::Cancelled);
+        // Counts that no sum can hold.
+        assert_eq!(state(json!({"request_counts": {"succeeded": u64::MAX, "errored": u64::MAX}})), State::Completed);
+        assert_eq!(state(json!({"request_counts": {"canceled": u64::MAX, "expired": u64::MAX}})), State::Cancelled);
     }
 }

@@ -1,20 +1,21 @@
 //! Gemini's batch jobs: small ones inside the request that makes them, larger ones as an uploaded file; results inside the
 //! job or as a file.
 
-use super::{Gemini, SchemaField, errors, names, reply};
+use super::{Gemini, SchemaField, errors, names};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response, segment};
+use crate::json;
 use crate::providers::errors::{is_error, word};
 use crate::providers::fields::Fields;
 use crate::providers::{
-    Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
-    Rows, State, Upload, rows,
+    Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, OutputFile, Page, Provider, Reading,
+    ResultFile, RowId, RowOutcome, Rows, State, Upload, rows,
 };
 use serde_json::{Map, Value, json};
 
 /// Below the 20 MB that a request may hold, with room for what stands around the rows.
 const INLINE: Limits = Limits { rows: 5_000, bytes: 18 * 1024 * 1024 };
-/// A file may hold 2 GB. No number of rows is documented; this one bounds what a strange id can make us allocate.
+/// A file may hold 2 GB. No number of rows is documented; this one bounds what a count or an id can make us allocate.
 const UPLOAD: Limits = Limits { rows: 10_000_000, bytes: 2_000_000_000 };
 
 static ANSWER_FIELDS: Fields = Fields::Of(&[
@@ -145,15 +146,17 @@ impl BatchApi for Gemini {
         let (raw_state, state) = state(operation);
         let rows = inlined(&operation["response"]).or_else(|| inlined(&batch["output"]));
         let file = [&operation["response"], &batch["output"]].iter().find_map(|output| word(&output["responsesFile"]));
-        let is_unready = state == State::Completed && rows.is_none() && file.is_none() && operation["error"].is_null();
+        let counts = counts(&batch["batchStats"]);
+        let shows_rows = rows.as_ref().is_some_and(|rows| !rows.is_empty() || counts.done == 0);
+        let is_unready = state == State::Completed && !shows_rows && file.is_none() && operation["error"].is_null();
         let error = &operation["error"];
         let reasons = if error.is_object() { vec![errors::in_row(error).message] } else { Vec::new() };
         Some(Job {
-            counts: counts(&batch["batchStats"]),
+            counts,
             reasons,
             display_name: word(&batch["displayName"]),
             input: word(&batch["inputConfig"]["fileName"]),
-            outputs: file.into_iter().collect(),
+            outputs: file.map(|id| OutputFile { kind: "result file", id }).into_iter().collect(),
             rows: rows.unwrap_or_default(),
             is_unready,
             ..Job::new(id, raw_state, state)
@@ -189,12 +192,12 @@ impl BatchApi for Gemini {
         }
     }
 
-    fn results(&self, job: &Job) -> Vec<Vec<Request>> {
-        let download = |file: &String| {
-            let paths = [format!("download/{}/{file}", self.version), format!("{}/{file}", self.version)];
+    fn results(&self, job: &Job) -> Vec<ResultFile> {
+        let places = |id: &String| {
+            let paths = [format!("download/{}/{id}", self.version), format!("{}/{id}", self.version)];
             paths.into_iter().map(|path| Request::get(format!("{path}:download?alt=media"))).collect()
         };
-        job.outputs.iter().map(download).collect()
+        job.outputs.iter().map(|file| file.at(places(&file.id))).collect()
     }
 
     fn leaves_out_stopped_rows(&self) -> bool {
@@ -220,13 +223,23 @@ impl BatchApi for Gemini {
         &ANSWER_FIELDS
     }
 
+    fn is_result_row(&self, row: &Value) -> bool {
+        // An error reply in the place of a file has an HTTP status for its code, a row has one of google.rpc.
+        let has_error = |error: &Value| is_error(error) && json::count(&error["code"]) < 100;
+        row["response"].is_object() || has_error(&row["error"]) || has_error(&row["status"])
+    }
+
+    fn max_rows(&self) -> u64 {
+        UPLOAD.rows
+    }
+
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
         let response = &line["response"];
         let is_answer = ["candidates", "promptFeedback"].iter().any(|field| !response[field].is_null());
         // Each beside what holds it.
         let errors = [(&line["error"], line), (&line["status"], &line["status"]), (&response["error"], response)];
         if let Some((error, holder)) = errors.into_iter().find(|(error, _)| !is_answer && is_error(error)) {
-            return match reply::count(&error["code"]) {
+            return match json::count(&error["code"]) {
                 1 => RowOutcome::Cancelled(word(&error["message"]).unwrap_or_else(|| "the job was cancelled".into())),
                 _ => RowOutcome::Error(Error::Api(Box::new(errors::in_row(holder)))),
             };
@@ -281,7 +294,7 @@ fn inlined(output: &Value) -> Option<Vec<Value>> {
 }
 
 fn counts(stats: &Value) -> Counts {
-    let count = |field: &str| reply::count(&stats[field]);
+    let count = |field: &str| json::count(&stats[field]);
     let failed = count("failedRequestCount");
     Counts { total: count("requestCount"), done: failed.saturating_add(count("successfulRequestCount")), failed }
 }

@@ -1,8 +1,9 @@
 //! Reads error replies of Gemini: google.rpc.Status, with details.
 
-use super::{NAME, reply};
+use super::NAME;
 use crate::error::{ApiError, ApiErrorKind, quote_up_to};
 use crate::exchange::Response;
+use crate::json;
 use crate::providers::errors::{self, code, word};
 use serde_json::Value;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub fn in_row(body: &Value) -> ApiError {
     let mut read = errors::from_body(NAME, 200, body, &text);
     read.status = None;
     let named = || error["status"].as_str().and_then(|name| CODES.iter().position(|known| *known == name));
-    let code = Some(reply::count(&error["code"])).filter(|code| *code > 0).or_else(|| named().map(|at| at as u64));
+    let code = Some(json::count(&error["code"])).filter(|code| *code > 0).or_else(|| named().map(|at| at as u64));
     read.kind = match code {
         Some(3 | 9 | 11) => ApiErrorKind::InvalidRequest,
         Some(5) => ApiErrorKind::NotFound,

@@ -3,6 +3,7 @@
 use super::NAME;
 use crate::error::{Error, OutputErrorKind, Result, quote, quote_list};
 use crate::generation::{FinishReason, Generation, Usage, alternatives, cut_at_stop};
+use crate::json::count;
 use crate::providers::errors::is_error;
 use crate::providers::{Reading, errors};
 use serde_json::Value;
@@ -179,14 +180,6 @@ fn usage(usage: &Value) -> Option<Usage> {
         output_tokens: field("candidatesTokenCount").saturating_add(thoughts),
         reasoning_tokens: thoughts,
     })
-}
-
-/// A count: protobuf's JSON writes 64-bit numbers as strings, other servers write floats. What is none of these is 0.
-pub fn count(value: &Value) -> u64 {
-    match value {
-        Value::String(digits) => digits.parse().unwrap_or(0),
-        number => number.as_u64().or_else(|| number.as_f64().map(|count| count as u64)).unwrap_or(0),
-    }
 }
 
 #[cfg(test)]

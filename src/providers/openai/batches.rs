@@ -8,8 +8,8 @@ use crate::json;
 use crate::providers::fields::Fields;
 use crate::providers::rows::custom_id;
 use crate::providers::{
-    Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, Page, Provider, Reading, RowId, RowOutcome,
-    Rows, State, Upload, errors as shared,
+    Ask, BatchApi, Counts, Delivery, Form, Input, Job, JobOptions, Limits, OutputFile, Page, Provider, Reading,
+    ResultFile, RowId, RowOutcome, Rows, State, Upload, errors as shared,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ const DEFAULT_WINDOW: &str = "24h";
 /// The longest value of a metadata entry, in characters (OpenAPI description of Metadata).
 const LONGEST_METADATA: usize = 512;
 const STOP_KEY: &str = "llmbackend_stop";
+const LIMITS: Limits = Limits { rows: 50_000, bytes: 200_000_000 };
 
 static ANSWER_FIELDS: Fields = Fields::Of(&[
     ("error", Fields::All),
@@ -48,8 +49,7 @@ static ANSWER_FIELDS: Fields = Fields::Of(&[
 
 impl BatchApi for OpenAi {
     fn forms(&self, ask: &Ask) -> Result<Vec<Form>> {
-        let limits = Limits { rows: 50_000, bytes: 200_000_000 };
-        Ok(vec![Form { delivery: Delivery::Upload, limits, prepared: self.prepare(ask)? }])
+        Ok(vec![Form { delivery: Delivery::Upload, limits: LIMITS, prepared: self.prepare(ask)? }])
     }
 
     fn row(&self, _delivery: Delivery, id: &str, body: Map<String, Value>) -> Map<String, Value> {
@@ -100,17 +100,24 @@ impl BatchApi for OpenAi {
     fn read_job(&self, body: &Value) -> Option<Job> {
         let raw_state = body["status"].as_str().unwrap_or("unknown").to_owned();
         let metadata = metadata_of(&body["metadata"]);
+        let file = |kind, field: &str| text(&body[field]).map(|id| OutputFile { kind, id });
+        let (output, errors) = (file("output file", "output_file_id"), file("error file", "error_file_id"));
+        let counts = counts(&body["request_counts"]);
+        // Answers stand in the output file; failed rows may stand in either.
+        let is_unready = output.is_none() && (counts.done > counts.failed || (errors.is_none() && counts.done > 0));
+        let state = state(&raw_state);
         Some(Job {
-            counts: counts(&body["request_counts"]),
+            counts,
             reasons: body["errors"]["data"]
                 .as_array()
                 .map(|list| list.iter().map(reason).collect())
                 .unwrap_or_default(),
             input: text(&body["input_file_id"]),
-            outputs: ["output_file_id", "error_file_id"].iter().filter_map(|field| text(&body[*field])).collect(),
+            outputs: output.into_iter().chain(errors).collect(),
+            is_unready: is_unready && matches!(state, State::Completed | State::Cancelled),
             created_at: body["created_at"].as_u64(),
             stop: metadata.get(STOP_KEY).and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default(),
-            ..Job::new(text(&body["id"])?, raw_state.clone(), state(&raw_state))
+            ..Job::new(text(&body["id"])?, raw_state, state)
         })
     }
 
@@ -136,8 +143,8 @@ impl BatchApi for OpenAi {
         Some(Page { jobs, next })
     }
 
-    fn results(&self, job: &Job) -> Vec<Vec<Request>> {
-        job.outputs.iter().map(|id| vec![content(id)]).collect()
+    fn results(&self, job: &Job) -> Vec<ResultFile> {
+        job.outputs.iter().map(|file| file.at(vec![content(&file.id)])).collect()
     }
 
     fn input(&self, job: &Job) -> Option<Request> {
@@ -150,6 +157,15 @@ impl BatchApi for OpenAi {
 
     fn answer_fields(&self) -> &'static Fields {
         &ANSWER_FIELDS
+    }
+
+    fn is_result_row(&self, row: &Value) -> bool {
+        // An error reply in the place of a file has an `error`, but no `response` beside it.
+        row["response"].is_object() || (row.get("response").is_some() && !row["error"].is_null())
+    }
+
+    fn max_rows(&self) -> u64 {
+        LIMITS.rows
     }
 
     fn read_row(&self, line: &Value, reading: &Reading) -> RowOutcome {
@@ -247,7 +263,7 @@ fn state(raw: &str) -> State {
 }
 
 fn counts(counts: &Value) -> Counts {
-    let count = |field: &str| counts[field].as_u64().unwrap_or(0);
+    let count = |field: &str| json::count(&counts[field]);
     Counts { total: count("total"), done: count("completed").saturating_add(count("failed")), failed: count("failed") }
 }
 
@@ -316,9 +332,46 @@ mod tests {
     fn an_empty_file_id_is_no_file_and_a_new_state_is_no_end() {
         let job =
             API.read_job(&json!({"id": "b", "status": "Expired", "output_file_id": "f", "error_file_id": ""})).unwrap();
-        assert_eq!((job.state, job.outputs), (State::Cancelled, vec!["f".to_owned()]));
+        assert_eq!(
+            (job.state, job.outputs),
+            (State::Cancelled, vec![OutputFile { kind: "output file", id: "f".into() }])
+        );
         assert_eq!(API.read_job(&json!({"id": "b", "status": "pondering"})).unwrap().state, State::InProgress);
         assert!(API.read_job(&json!({"object": "batch"})).is_none());
+    }
+
+    #[test]
+    fn a_job_that_counts_rows_and_names_no_file_for_them_is_unready() {
+        let unready = |status: &str, output: Value, errors: Value, (completed, failed): (i64, i64)| {
+            let counts = json!({"total": 9, "completed": completed, "failed": failed});
+            let job = json!({"id": "b", "status": status, "output_file_id": output, "error_file_id": errors, "request_counts": counts});
+            API.read_job(&job).unwrap().is_unready
+        };
+        let none = || Value::Null;
+        assert!(unready("completed", none(), none(), (9, 0)));
+        assert!(unready("completed", "".into(), "e".into(), (6, 3)));
+        assert!(unready("completed", none(), none(), (0, 9)));
+        assert!(unready("expired", none(), none(), (4, 0)));
+        assert!(!unready("completed", none(), "e".into(), (0, 9)));
+        assert!(!unready("completed", "o".into(), none(), (6, 3)));
+        assert!(!unready("completed", none(), none(), (0, 0)));
+        assert!(!unready("completed", none(), none(), (-9, 0)));
+        assert!(!unready("failed", none(), none(), (9, 0)));
+        assert!(!unready("in_progress", none(), none(), (9, 0)));
+    }
+
+    #[test]
+    fn an_error_reply_is_no_row_without_an_id() {
+        assert!(API.is_result_row(&json!({"response": {"status_code": 200}})));
+        assert!(API.is_result_row(&json!({"custom_id": null, "response": null, "error": {"code": "x"}})));
+        for other in [
+            json!({"error": {"message": "No such File object"}}),
+            json!({"response": null}),
+            json!({"id": "x"}),
+            json!(3),
+        ] {
+            assert!(!API.is_result_row(&other), "{other}");
+        }
     }
 
     #[test]
