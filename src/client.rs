@@ -1,6 +1,9 @@
 //! Build, send, read: the steps of one call, the same for every provider.
 
 use crate::answer::AnswerSchema;
+use crate::blocking::aside;
+use crate::bounds::{Expected, Intake, LARGE};
+use crate::deadline::Deadline;
 use crate::error::{ApiError, ApiErrorKind, Error, Result};
 use crate::exchange::{Endpoint, Headers, Request, Response};
 use crate::generation::{Generation, GenerationConfig, Prompt};
@@ -9,18 +12,20 @@ use crate::providers::settings::Settings;
 use crate::providers::{self, Ask, Job, Notice, Prepared, Provider, Reading};
 use crate::retry::{self, Advice};
 use crate::transport::Transport;
+use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// One provider, reached at one address, asking one model. Holds no connection.
+/// One provider, reached at one address, asking one model. Holds no connection. A clone is the same client.
+#[derive(Clone)]
 pub struct Client {
-    pub endpoint: Endpoint,
-    pub provider: Box<dyn Provider>,
+    pub endpoint: Arc<Endpoint>,
+    pub provider: Arc<dyn Provider>,
     pub model: String,
     /// The server has shown that it knows schemas in the older form only.
-    wants_fallback: AtomicBool,
+    wants_fallback: Arc<AtomicBool>,
 }
 
 /// Everything about a call but its prompt, ready to be used for many.
@@ -35,7 +40,8 @@ impl Client {
             return Err(Error::configuration("model is empty; name the model to ask"));
         }
         let (endpoint, provider) = providers::open(provider, settings)?;
-        Ok(Self { endpoint, provider, model: model.to_owned(), wants_fallback: AtomicBool::new(false) })
+        let (endpoint, provider) = (Arc::new(endpoint), provider.into());
+        Ok(Self { endpoint, provider, model: model.to_owned(), wants_fallback: Arc::default() })
     }
 
     /// A single call, or many immediate ones.
@@ -77,18 +83,19 @@ impl Client {
     }
 
     /// One answer, now. If the server does not know how the call asks for a schema, the call's fallback is tried, and where
-    /// the server takes that, later calls go straight to theirs.
+    /// the server takes that, later calls go straight to theirs. The client's deadline bounds it all.
     pub async fn generate(&self, transport: &Transport, call: &Call, prompt: &Prompt) -> Result<Generation> {
+        let mut deadline = Deadline::of(&self.endpoint);
         let Some(fallback) = &call.prepared.fallback else {
-            return self.generate_as(transport, call, &call.prepared, prompt).await;
+            return self.generate_as(transport, call, &call.prepared, prompt, &mut deadline).await;
         };
         if !self.wants_fallback.load(Ordering::Relaxed) {
-            let result = self.generate_as(transport, call, &call.prepared, prompt).await;
+            let result = self.generate_as(transport, call, &call.prepared, prompt, &mut deadline).await;
             if !matches!(&result, Err(Error::Api(error)) if self.provider.wants_fallback(error)) {
                 return result;
             }
         }
-        let result = self.generate_as(transport, call, fallback, prompt).await;
+        let result = self.generate_as(transport, call, fallback, prompt, &mut deadline).await;
         if matches!(result, Ok(_) | Err(Error::Output(_))) {
             self.wants_fallback.store(true, Ordering::Relaxed);
         }
@@ -101,45 +108,108 @@ impl Client {
         call: &Call,
         prepared: &Prepared,
         prompt: &Prompt,
+        deadline: &mut Deadline,
     ) -> Result<Generation> {
         let body = self.provider.body(prepared, prompt)?;
-        let response = self.request(transport, &self.provider.generate(prepared, body)).await?;
-        let mut generation = self.understand(call, prepared, &response).map_err(|error| {
+        let request = self.provider.generate(prepared, body);
+        let response = self.request_within(transport, &request, Expected::Answer, deadline).await?;
+        if response.body.len() <= LARGE && !call.is_costly_to_check() {
+            return self.read_answer(call, &prepared.reading, response);
+        }
+        let reading = prepared.reading.clone();
+        let call = Call { prepared: Prepared::default(), schema: call.schema.clone() };
+        let client = self.clone();
+        aside(move || client.read_answer(&call, &reading, response)).await
+    }
+
+    fn read_answer(&self, call: &Call, reading: &Reading, response: Response) -> Result<Generation> {
+        let body = self.parse(&response)?;
+        let mut generation = self.understand(call, reading, &body).map_err(|error| {
             // What an error quotes is taken from a reply without keys: half of one would not be known again.
             let safe = self.redacted(&response);
-            self.complete(self.understand(call, prepared, &safe).err().unwrap_or(error), &safe)
+            let again = self.parse(&safe).and_then(|body| self.understand(call, reading, &body));
+            self.complete(again.err().unwrap_or(error), &safe)
         })?;
         generation.raw = response.body;
         Ok(generation)
     }
 
-    fn understand(&self, call: &Call, prepared: &Prepared, response: &Response) -> Result<Generation> {
-        let mut generation = self.provider.read(&self.parse(response)?, &prepared.reading)?;
-        call.check(&mut generation, &prepared.reading)?;
+    fn understand(&self, call: &Call, reading: &Reading, body: &Value) -> Result<Generation> {
+        let mut generation = self.provider.read(body, reading)?;
+        call.check(&mut generation, reading)?;
         Ok(generation)
     }
 
     /// Sends a request that may be sent again, as often as `retry.rs` says. Returns successes only.
     pub async fn request(&self, transport: &Transport, request: &Request) -> Result<Response> {
-        let mut attempt = 0;
+        self.request_as(transport, request, Expected::State).await
+    }
+
+    /// As [`Client::request`], for a reply of this kind.
+    pub async fn request_as(
+        &self,
+        transport: &Transport,
+        request: &Request,
+        expected: Expected<'_>,
+    ) -> Result<Response> {
+        self.request_within(transport, request, expected, &mut Deadline::never()).await
+    }
+
+    /// As [`Client::request_as`], within a deadline.
+    async fn request_within(
+        &self,
+        transport: &Transport,
+        request: &Request,
+        mut expected: Expected<'_>,
+        deadline: &mut Deadline,
+    ) -> Result<Response> {
+        let (mut attempt, mut last) = (0, None);
         loop {
-            let failure = match self.request_once(transport, request).await {
-                Ok(response) => return Ok(response),
-                Err(failure) => failure,
+            let failure = match deadline.bound(self.request_once(transport, request, expected.again())).await {
+                Some(Ok(response)) => return Ok(response),
+                Some(Err(failure)) => failure,
+                None => return Err(deadline.passed(&self.endpoint, attempt, last.as_ref())),
             };
             let Some(wait) = self.wait_before_retry(&failure, attempt) else { return Err(failure.error) };
+            if failure.error.api_kind() == Some(ApiErrorKind::RateLimit) {
+                deadline.allow(wait);
+            } else if !deadline.leaves(wait) {
+                return Err(deadline.passed(&self.endpoint, attempt, Some(&failure.error)));
+            }
             tokio::time::sleep(wait).await;
+            last = Some(failure.error);
             attempt += 1;
         }
     }
 
     /// Sends a request once. Returns successes only.
-    pub async fn request_once(&self, transport: &Transport, request: &Request) -> Result<Response, Failure> {
-        match transport.send(&self.endpoint, request).await {
-            Ok(response) if response.is_success() => Ok(response),
-            Ok(response) => Err(self.error_reply(&response)),
-            Err(error) => Err(Failure { error, advice: Advice::default() }),
+    pub async fn request_once(
+        &self,
+        transport: &Transport,
+        request: &Request,
+        mut expected: Expected<'_>,
+    ) -> Result<Response, Failure> {
+        let max_answer = self.endpoint.max_response_bytes;
+        let reply = transport.send(&self.endpoint, request, Intake::new(expected.again(), max_answer)).await;
+        match reply.map(|reply| (reply.response, reply.is_cut)) {
+            Ok((response, _)) if !response.is_success() => Err(self.error_reply(response).await),
+            Ok((response, true)) => Err(self.no_answer(&response, expected.too_large(max_answer)).into()),
+            Ok((response, false)) => Ok(response),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads a reply with `read`: here if it is small, else on a thread of its own.
+    pub async fn read_reply<T: Send + 'static>(
+        &self,
+        response: Response,
+        read: impl FnOnce(&Self, Response) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if response.body.len() <= LARGE {
+            return read(self, response);
+        }
+        let client = self.clone();
+        aside(move || read(&client, response)).await
     }
 
     /// How long to wait before try number `attempt` + 1; None: no more tries.
@@ -153,9 +223,13 @@ impl Client {
     }
 
     /// What an unsuccessful reply means.
-    pub fn error_reply(&self, response: &Response) -> Failure {
+    pub async fn error_reply(&self, response: Response) -> Failure {
         let mut advice = Advice::read(&response.headers, SystemTime::now());
-        let mut error = self.provider.read_error(&self.redacted(response));
+        let read = |client: &Self, response: Response| Ok(client.provider.read_error(&client.redacted(&response)));
+        let mut error = match self.read_reply(response, read).await {
+            Ok(error) => error,
+            Err(error) => return Failure { error, advice },
+        };
         // A provider may say it in the body.
         advice.wait = advice.wait.or(error.retry_after);
         error.retry_after = advice.wait;
@@ -195,10 +269,12 @@ impl Client {
     /// The JSON of a successful reply.
     pub fn parse(&self, response: &Response) -> Result<Value> {
         json::parse(&response.body).map_err(|error| {
-            let text = self.endpoint.redact(&String::from_utf8_lossy(&response.body));
-            let found = match text.trim() {
-                "" => "an empty body".to_owned(),
-                text => format!("'{}'", text.chars().take(200).collect::<String>()),
+            let text = self.endpoint.redact(&String::from_utf8_lossy(&beginning(response)));
+            let found = match (response.headers.get("content-encoding"), text.trim()) {
+                (_, "") => "an empty body".to_owned(),
+                // What was asked for is decoded by now.
+                (Some(encoding), _) => format!("a body in the encoding '{}'", self.endpoint.redact(encoding)),
+                (None, text) => format!("'{}'", text.chars().take(200).collect::<String>()),
             };
             self.no_answer(
                 response,
@@ -224,7 +300,11 @@ impl Client {
 
     /// Adds what only the reply knows to an error that was found in its body.
     fn complete(&self, mut error: Error, response: &Response) -> Error {
-        let response = self.redacted(response);
+        let mut response = response.clone();
+        if !matches!(error, Error::Output(_)) {
+            response.body = beginning(&response);
+        }
+        let response = self.redacted(&response);
         let body = String::from_utf8_lossy(&response.body);
         match &mut error {
             Error::Api(error) => {
@@ -241,7 +321,17 @@ impl Client {
     }
 }
 
+/// Enough of a body for what an error shows of it.
+fn beginning(response: &Response) -> Bytes {
+    response.body.slice(..response.body.len().min(LARGE))
+}
+
 impl Call {
+    /// Whether holding even a short answer against the schema may take long.
+    fn is_costly_to_check(&self) -> bool {
+        self.schema.as_ref().is_some_and(|schema| schema.is_costly)
+    }
+
     /// Holds an answer against the schema.
     pub fn check(&self, generation: &mut Generation, reading: &Reading) -> Result<()> {
         match (&self.schema, &reading.schema) {
@@ -274,6 +364,12 @@ impl Call {
 pub struct Failure {
     pub error: Error,
     pub advice: Advice,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, advice: Advice::default() }
+    }
 }
 
 impl From<Failure> for Error {

@@ -18,6 +18,10 @@ pub struct Endpoint {
     /// Seconds of silence after which a request counts as lost.
     pub timeout: Duration,
     pub max_retries: u32,
+    /// The most bytes of an answer, after decompression.
+    pub max_response_bytes: u64,
+    /// How long a single call may take with its retries.
+    pub deadline: Option<Duration>,
 }
 
 #[derive(Clone)]

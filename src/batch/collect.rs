@@ -2,8 +2,9 @@
 
 use super::ids::RowIds;
 use super::order::{Found, FoundId, Order};
+use crate::bounds::MAX_LINE;
 use crate::client::{Call, Client};
-use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result};
+use crate::error::{ApiError, BatchErrorKind, Error, OutputErrorKind, Result};
 use crate::generation::{FinishReason, Generation, Usage};
 use crate::providers::{Job, Reading, RowOutcome, State};
 use crate::{json, jsonl};
@@ -77,6 +78,15 @@ impl Outcome {
             Err(Error::Output(error)) => error.text.as_deref(),
             Err(_) => None,
         }
+    }
+
+    /// Bytes that came back, about.
+    pub fn size(&self) -> usize {
+        let reply = match &self.result {
+            Err(Error::Output(error)) => error.response.as_ref().map_or(0, String::len),
+            _ => 0,
+        };
+        self.text().map_or(0, str::len) + reply
     }
 
     pub fn finish_reason(&self) -> Option<&FinishReason> {
@@ -270,13 +280,17 @@ impl Results {
     fn is_answer(&self, offset: u64) -> Result<bool> {
         let Source::Provider { client, .. } = &self.source else { return Ok(true) };
         let mut buffer = Vec::new();
-        let row = json::parse(self.line(offset, &mut buffer)?).unwrap_or_default();
+        let Some(line) = self.line(offset, &mut buffer)? else { return Ok(false) };
+        let row = json::parse(line).unwrap_or_default();
         let outcome = client.provider.batches().read_row(&row, &Reading::default());
         Ok(matches!(outcome, RowOutcome::Answered(_)))
     }
 
-    fn line<'b>(&self, offset: u64, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
-        jsonl::line_at(&self.rows, offset, self.row_size, buffer)
+    /// The line at `offset`; None: it is too long to be read.
+    fn line<'b>(&self, offset: u64, buffer: &'b mut Vec<u8>) -> Result<Option<&'b [u8]>> {
+        // What was recorded here has kept its limits.
+        let longest = if matches!(self.source, Source::Recorded) { u64::MAX } else { MAX_LINE };
+        jsonl::line_at(&self.rows, offset, self.row_size, longest, buffer)
             .map_err(|error| Error::disk("Reading results", &error))
     }
 
@@ -289,7 +303,7 @@ impl Results {
         if offset == NO_ROW {
             return Ok(self.never_ran(index, self.rowless, "the provider returned no row for it"));
         }
-        let line = self.line(offset, buffer)?;
+        let Some(line) = self.line(offset, buffer)? else { return Ok(self.too_long(index)) };
         let Source::Provider { client, call } = &self.source else {
             return serde_json::from_slice(line).map_err(|error| Error::disk("Reading results", &error.into()));
         };
@@ -324,6 +338,18 @@ impl Results {
             RowOutcome::Cancelled(reason) => return self.never_ran(index, Status::Cancelled, &reason),
         };
         Outcome { status: Status::of(&result), result }
+    }
+
+    fn too_long(&self, index: u64) -> Outcome {
+        let provider = match &self.source {
+            Source::Provider { client, .. } => client.endpoint.provider,
+            Source::Recorded => "llmbackend",
+        };
+        let message = format!(
+            "{}: its result row is longer than {MAX_LINE} bytes (256 MiB), the limit of a line of a result file",
+            self.name(index)
+        );
+        Outcome { status: Status::Failed, result: Err(Error::Api(Box::new(ApiError::outside(provider, message)))) }
     }
 
     fn never_ran(&self, index: u64, status: Status, reason: &str) -> Outcome {

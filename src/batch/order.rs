@@ -2,6 +2,7 @@
 //! another process made the batch.
 
 use super::ids::{RowIds, default_id, index_of_default, natural_order};
+use crate::bounds::MAX_LINE;
 use crate::error::{Error, Result};
 use crate::jsonl;
 use crate::providers::{BatchApi, RowId};
@@ -38,7 +39,8 @@ pub type Found = Vec<FoundRow>;
 pub fn find_rows(api: &dyn BatchApi, file: &File) -> Result<Found> {
     let mut found = Found::new();
     let reader = file.try_clone().map_err(|error| Error::disk("Reading results", &error))?;
-    jsonl::for_each_line(BufReader::with_capacity(1 << 18, Rewound::new(reader)), |offset, line| {
+    let reader = BufReader::with_capacity(1 << 18, Rewound::new(reader));
+    jsonl::for_each_line(reader, MAX_LINE, |offset, line| {
         let id = match api.row_id(line) {
             None => FoundId::None,
             Some(RowId { index, name }) => match index_of_default(&name).filter(|_| index.is_none()) {

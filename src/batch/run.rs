@@ -6,14 +6,15 @@ use super::download;
 use super::ids::RowIds;
 use super::lifecycle::{Action, Lifecycle};
 use super::order::{self, Found, Order};
+use crate::blocking::aside;
+use crate::bounds::Expected;
 use crate::client::{Call, Client};
-use crate::disk;
+use crate::disk::RowSpool;
 use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result};
-use crate::exchange::Response;
+use crate::exchange::{Request, Response};
 use crate::providers::{BatchApi, Job, State};
 use crate::transport::Transport;
 use std::fs::File;
-use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,7 +80,7 @@ impl Batch {
         if let Some(job) = self.ended() {
             return Ok(job);
         }
-        match (self.client.request(transport, &self.api().get(&self.id)).await, &self.made) {
+        match (self.ask(transport, &self.api().get(&self.id)).await, &self.made) {
             // A new job may not be visible at once: it is as it was when it was made.
             (Err(error), Some((made, job)))
                 if error.api_kind() == Some(ApiErrorKind::NotFound) && made.elapsed() < VISIBLE_AFTER =>
@@ -87,9 +88,9 @@ impl Batch {
                 Ok(job.clone())
             }
             (response, _) => {
-                let response = response?;
+                let (response, rows) = response?;
                 match self.read(&response).await? {
-                    Some((job, rows)) => Ok(self.remember(job, rows)),
+                    Some(job) => Ok(self.remember(job, rows)),
                     None => Err(self.client.no_answer(&response, "the reply describes no batch".into())),
                 }
             }
@@ -105,24 +106,27 @@ impl Batch {
         if let Some(job) = self.ended() {
             return Ok(job);
         }
-        let response = self.client.request(transport, &self.api().cancel(&self.id)).await?;
+        let (response, rows) = self.ask(transport, &self.api().cancel(&self.id)).await?;
         match self.read(&response).await? {
-            Some((job, rows)) => Ok(self.remember(job, rows)),
+            Some(job) => Ok(self.remember(job, rows)),
             // Some only say that they have heard.
             None => self.look(transport).await,
         }
     }
 
-    /// The job that a reply describes, if it does, and a file of the results that came with it.
-    async fn read(&self, response: &Response) -> Result<Option<(Job, Option<File>)>> {
-        let (client, response) = (self.client.clone(), response.clone());
-        aside(move || {
-            let Some(mut job) = client.provider.batches().read_job(&client.parse(&response)?) else { return Ok(None) };
-            let rows = std::mem::take(&mut job.rows);
-            let rows = (!rows.is_empty()).then(|| spool(rows)).transpose()?;
-            Ok(Some((job, rows)))
-        })
-        .await
+    /// A reply about the job, and a file of the results that came with it.
+    async fn ask(&self, transport: &Transport, request: &Request) -> Result<(Response, Option<File>)> {
+        let mut rows = RowSpool::default();
+        let expected = Expected::StateWithRows(&mut rows);
+        let response = self.client.request_as(transport, request, expected).await?;
+        Ok((response, rows.finish()?))
+    }
+
+    /// The job that a reply describes, if it does.
+    async fn read(&self, response: &Response) -> Result<Option<Job>> {
+        let read =
+            |client: &Client, response: Response| Ok(client.provider.batches().read_job(&client.parse(&response)?));
+        self.client.read_reply(response.clone(), read).await
     }
 
     fn remember(&self, mut job: Job, rows: Option<File>) -> Job {
@@ -290,25 +294,6 @@ impl Waiter {
         );
         self.batch.error(BatchErrorKind::TimedOut, &message)
     }
-}
-
-/// Does what may take long on a thread of its own: the runtime's has everybody's calls to serve.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::Disk(format!("reading results was broken off: {error}"))))
-}
-
-/// Writes results that came with the job as a file of rows.
-fn spool(rows: Vec<serde_json::Value>) -> Result<File> {
-    let file = disk::temporary("results")?;
-    let write = || {
-        let mut file = std::io::BufWriter::new(file);
-        for row in rows {
-            writeln!(file, "{row}")?;
-        }
-        file.into_inner().map_err(|error| error.into_error())
-    };
-    write().map_err(|error: std::io::Error| Error::disk("Saving results", &error))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -2,10 +2,12 @@
 //! by [`creation`](super::creation).
 
 use super::creation::{Attempt, Creation, Next};
+use crate::bounds::Expected;
 use crate::client::{Client, Failure};
 use crate::error::{ApiErrorKind, BatchErrorKind, Error, Result};
 use crate::exchange::{Request, Response};
-use crate::providers::{Delivery, Input, Job, JobOptions, Rows, Upload};
+use crate::inline::NoRows;
+use crate::providers::{Delivery, Input, Job, JobOptions, Page, Rows, Upload};
 use crate::transport::Transport;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,7 +29,8 @@ pub async fn deliver(client: &Client, transport: &Transport, delivery: Delivery,
             Upload::Done(id) => return Ok(Input::Uploaded(id)),
             Upload::Send(request) => request,
         };
-        match client.request(transport, &request).await {
+        let reply = client.request_as(transport, &request, Expected::Receipt);
+        match reply.await {
             Ok(reply) => replies.push(reply),
             Err(error) if replies.is_empty() => return Err(no_batch_api(error)),
             // A piece whose answer was lost cannot be sent again, but all of them can: half a file costs nothing.
@@ -104,12 +107,12 @@ pub async fn create(
 }
 
 async fn try_create(client: &Client, transport: &Transport, request: &Request) -> Result<Job, Failure> {
-    let response = client.request_once(transport, request).await?;
-    let job = client.parse(&response).and_then(|body| {
-        let job = client.provider.batches().read_job(&body);
+    let response = client.request_once(transport, request, Expected::State).await?;
+    let read = |client: &Client, response: Response| {
+        let job = client.provider.batches().read_job(&client.parse(&response)?);
         job.ok_or_else(|| client.no_answer(&response, "the new job was answered without an id".into()))
-    });
-    job.map_err(|error| Failure { error, advice: Default::default() })
+    };
+    Ok(client.read_reply(response, read).await?)
 }
 
 /// The job that was made of `input`, if the list shows it.
@@ -121,10 +124,10 @@ async fn find(client: &Client, transport: &Transport, input: &Input, options: &J
     let (mut after, mut perhaps) = (None, None);
     for _ in 0..MOST_PAGES {
         let Some(request) = api.list(after.as_deref()) else { break };
-        let response = client.request(transport, &request).await?;
-        let page = api
-            .read_list(&client.parse(&response)?)
-            .ok_or_else(|| client.no_answer(&response, "the list of jobs is no list".into()))?;
+        let mut rows = NoRows;
+        let expected = Expected::StateWithRows(&mut rows);
+        let response = client.request_as(transport, &request, expected).await?;
+        let page = client.read_reply(response, read_page).await?;
         let is_over = page.jobs.iter().any(|job| job.created_at.is_some_and(|created| created < oldest));
         for job in page.jobs {
             match api.is_made_of(&job, input, options) {
@@ -143,6 +146,11 @@ async fn find(client: &Client, transport: &Transport, input: &Input, options: &J
         // Neither to be taken for ours nor to be followed by a second one.
         Some(id) => Err(Error::batch(BatchErrorKind::Other, id, "it may be the one that was being created")),
     }
+}
+
+fn read_page(client: &Client, response: Response) -> Result<Page> {
+    let page = client.provider.batches().read_list(&client.parse(&response)?);
+    page.ok_or_else(|| client.no_answer(&response, "the list of jobs is no list".into()))
 }
 
 /// Why there is no job, or none that we know of.

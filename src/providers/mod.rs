@@ -176,7 +176,7 @@ pub trait BatchApi: Send + Sync {
         }
     }
 
-    /// None if `body` is no job.
+    /// None if `body` is no job. Rows inside it were taken out while it arrived: see `inline.rs`.
     fn read_job(&self, body: &Value) -> Option<Job>;
 
     /// A page of the list of jobs, newest first; `after` is what [`Page::next`] was. None: a job in the list cannot be told
@@ -286,8 +286,6 @@ pub struct Job {
     pub input: Option<String>,
     /// The ids of the files of results.
     pub outputs: Vec<String>,
-    /// Results that came with the job itself.
-    pub rows: Vec<Value>,
     /// It is said to be done, but shows no results yet.
     pub is_unready: bool,
     /// Unix seconds.
@@ -341,7 +339,6 @@ impl Job {
             display_name: None,
             input: None,
             outputs: Vec::new(),
-            rows: Vec::new(),
             is_unready: false,
             created_at: None,
             stop: Vec::new(),

@@ -116,9 +116,9 @@ impl BatchApi for Gemini {
         let id =
             word(&operation["name"]).or_else(|| word(&batch["name"])).filter(|name| name.starts_with("batches/"))?;
         let (raw_state, state) = state(operation);
-        let rows = inlined(&operation["response"]).or_else(|| inlined(&batch["output"]));
+        let has_rows = has_inlined(&operation["response"]) || has_inlined(&batch["output"]);
         let file = [&operation["response"], &batch["output"]].iter().find_map(|output| word(&output["responsesFile"]));
-        let is_unready = state == State::Completed && rows.is_none() && file.is_none() && operation["error"].is_null();
+        let is_unready = state == State::Completed && !has_rows && file.is_none() && operation["error"].is_null();
         let error = &operation["error"];
         let reasons = if error.is_object() { vec![errors::in_row(error).message] } else { Vec::new() };
         Some(Job {
@@ -127,7 +127,6 @@ impl BatchApi for Gemini {
             display_name: word(&batch["displayName"]),
             input: word(&batch["inputConfig"]["fileName"]),
             outputs: file.into_iter().collect(),
-            rows: rows.unwrap_or_default(),
             is_unready,
             ..Job::new(id, raw_state, state)
         })
@@ -235,10 +234,10 @@ fn state(operation: &Value) -> (String, State) {
     (format!("JOB_STATE_{suffix}"), state)
 }
 
-/// Results that came with the job, in either of the two shapes that are seen.
-fn inlined(output: &Value) -> Option<Vec<Value>> {
+/// Whether results came with the job, in either of the two shapes that are seen: the rows are taken out of the list.
+fn has_inlined(output: &Value) -> bool {
     let list = &output["inlinedResponses"];
-    list.as_array().or_else(|| list["inlinedResponses"].as_array()).cloned()
+    list.is_array() || list["inlinedResponses"].is_array()
 }
 
 fn counts(stats: &Value) -> Counts {
