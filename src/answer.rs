@@ -28,6 +28,8 @@ pub struct AnswerSchema {
     strict: bool,
     /// It has an `enum` or a `const` of words.
     has_words: bool,
+    /// Even a short answer may take long to be held against it.
+    pub is_costly: bool,
     /// None where somebody else validates: Pydantic, in Python.
     validator: Option<Validator>,
 }
@@ -38,7 +40,8 @@ impl AnswerSchema {
     pub fn new(schema: Value, name: &str, strict: bool, validate: bool) -> Result<Self> {
         let validator = validate.then(|| Validator::new(&schema)).transpose()?;
         let has_words = schema::has_words(&schema);
-        Ok(Self { schema, name: schema::sanitize_name(name), strict, has_words, validator })
+        let is_costly = validate && schema::is_costly(&schema);
+        Ok(Self { schema, name: schema::sanitize_name(name), strict, has_words, is_costly, validator })
     }
 
     /// The schema in a provider's dialect. The provider's own servers (`at_provider`) have limits on its size, which other

@@ -1,6 +1,9 @@
 //! Build, send, read: the steps of one call, the same for every provider.
 
 use crate::answer::AnswerSchema;
+use crate::blocking::aside;
+use crate::bounds::{Expected, Intake, LARGE};
+use crate::deadline::Deadline;
 use crate::error::{ApiError, ApiErrorKind, Error, Result, quote};
 use crate::exchange::{Endpoint, Headers, Request, Response};
 use crate::generation::{self, Generation, GenerationConfig, Prompt};
@@ -9,18 +12,20 @@ use crate::providers::settings::Settings;
 use crate::providers::{self, Ask, Job, Notice, Prepared, Provider, Reading};
 use crate::retry::{self, Advice};
 use crate::transport::Transport;
+use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// One provider, reached at one address, asking one model. Holds no connection.
+/// One provider, reached at one address, asking one model. Holds no connection. A clone is the same client.
+#[derive(Clone)]
 pub struct Client {
-    pub endpoint: Endpoint,
-    pub provider: Box<dyn Provider>,
+    pub endpoint: Arc<Endpoint>,
+    pub provider: Arc<dyn Provider>,
     pub model: String,
     /// The server has shown that it knows schemas in the older form only.
-    wants_fallback: AtomicBool,
+    wants_fallback: Arc<AtomicBool>,
 }
 
 /// Everything about a call but its prompt, ready to be used for many.
@@ -35,7 +40,8 @@ impl Client {
             return Err(Error::configuration("model is empty; name the model to ask"));
         }
         let (endpoint, provider) = providers::open(provider, settings)?;
-        Ok(Self { endpoint, provider, model: model.to_owned(), wants_fallback: AtomicBool::new(false) })
+        let (endpoint, provider) = (Arc::new(endpoint), provider.into());
+        Ok(Self { endpoint, provider, model: model.to_owned(), wants_fallback: Arc::default() })
     }
 
     /// A single call, or many immediate ones.
@@ -83,18 +89,19 @@ impl Client {
     }
 
     /// One answer, now. If the server does not know how the call asks for a schema, the call's fallback is tried, and where
-    /// the server takes that, later calls go straight to theirs.
+    /// the server takes that, later calls go straight to theirs. The client's deadline bounds it all.
     pub async fn generate(&self, transport: &Transport, call: &Call, prompt: &Prompt) -> Result<Generation> {
+        let mut deadline = Deadline::of(&self.endpoint);
         let Some(fallback) = &call.prepared.fallback else {
-            return self.generate_as(transport, call, &call.prepared, prompt).await;
+            return self.generate_as(transport, call, &call.prepared, prompt, &mut deadline).await;
         };
         if !self.wants_fallback.load(Ordering::Relaxed) {
-            let result = self.generate_as(transport, call, &call.prepared, prompt).await;
+            let result = self.generate_as(transport, call, &call.prepared, prompt, &mut deadline).await;
             if !matches!(&result, Err(Error::Api(error)) if self.provider.wants_fallback(error)) {
                 return result;
             }
         }
-        let result = self.generate_as(transport, call, fallback, prompt).await;
+        let result = self.generate_as(transport, call, fallback, prompt, &mut deadline).await;
         if matches!(result, Ok(_) | Err(Error::Output(_))) {
             self.wants_fallback.store(true, Ordering::Relaxed);
         }
@@ -107,28 +114,41 @@ impl Client {
         call: &Call,
         prepared: &Prepared,
         prompt: &Prompt,
+        deadline: &mut Deadline,
     ) -> Result<Generation> {
         let request = self.provider.generate(prepared, self.provider.body(prepared, prompt)?);
-        let mut attempt = 0;
+        let mut tries = Tries::default();
         loop {
-            let answer = match self.request_once(transport, &request).await {
-                Ok(response) => self.answer_in(call, prepared, response),
-                Err(failure) => Err(failure),
+            let failure = match deadline.bound(self.request_once(transport, &request, Expected::Answer)).await {
+                // What has arrived is paid for, however late it is.
+                Some(Ok(response)) => match self.answer(call, prepared, response).await {
+                    Ok(generation) => return Ok(generation),
+                    Err(failure) => Some(failure),
+                },
+                Some(Err(failure)) => Some(failure),
+                None => None,
             };
-            let failure = match answer {
-                Ok(generation) => return Ok(generation),
-                Err(failure) => failure,
-            };
-            let Some(wait) = self.wait_before_retry(&failure, attempt) else { return Err(failure.error) };
-            tokio::time::sleep(wait).await;
-            attempt += 1;
+            tries.wait(self, failure, deadline).await?;
         }
     }
 
-    /// The answer in a successful reply. An error in it is as good as an error reply; a reply that makes no sense, or whose
-    /// answer is of no use, was paid for, and another one would be too.
-    fn answer_in(&self, call: &Call, prepared: &Prepared, response: Response) -> Result<Generation, Failure> {
-        let mut error = match self.understand(call, prepared, &response) {
+    /// The answer in a successful reply; of a large one it is read on a thread of its own.
+    async fn answer(&self, call: &Call, prepared: &Prepared, response: Response) -> Result<Generation, Failure> {
+        if response.body.len() <= LARGE && !call.is_costly_to_check() {
+            return self.answer_in(call, &prepared.reading, response);
+        }
+        let reading = prepared.reading.clone();
+        let call = Call { prepared: Prepared::default(), schema: call.schema.clone() };
+        let client = self.clone();
+        let done = aside(move || Ok(client.answer_in(&call, &reading, response))).await;
+        done.unwrap_or_else(|error| Err(error.into()))
+    }
+
+    /// An error in a successful reply is as good as an error reply; a reply that makes no sense, or whose answer is of no use,
+    /// was paid for, and another one would be too.
+    fn answer_in(&self, call: &Call, reading: &Reading, response: Response) -> Result<Generation, Failure> {
+        let read = |response: &Response| self.understand(call, reading, &self.parse(response)?);
+        let mut error = match read(&response) {
             Ok(mut generation) => {
                 generation.raw = response.body;
                 return Ok(generation);
@@ -137,43 +157,84 @@ impl Client {
         };
         // What an error quotes is taken from a reply without keys: half of one would not be known again.
         let safe = self.redacted(&response);
-        error = self.complete(self.understand(call, prepared, &safe).err().unwrap_or(error), &safe);
+        error = self.complete(read(&safe).err().unwrap_or(error), &safe);
         let mut advice = Advice::default();
         if let Error::Api(error) = &mut error
             && error.kind != ApiErrorKind::Other
         {
-            advice = self.advice(&response, error);
+            advice = advise(&response.headers, error);
         }
         Err(Failure { error, advice })
     }
 
-    fn understand(&self, call: &Call, prepared: &Prepared, response: &Response) -> Result<Generation> {
-        let mut generation = self.provider.read(&self.parse(response)?, &prepared.reading)?;
-        call.check(&mut generation, &prepared.reading)?;
+    fn understand(&self, call: &Call, reading: &Reading, body: &Value) -> Result<Generation> {
+        let mut generation = self.provider.read(body, reading)?;
+        call.check(&mut generation, reading)?;
         Ok(generation)
     }
 
     /// Sends a request that may be sent again, as often as `retry.rs` says. Returns successes only.
     pub async fn request(&self, transport: &Transport, request: &Request) -> Result<Response> {
-        let mut attempt = 0;
+        self.request_as(transport, request, Expected::State).await
+    }
+
+    /// As [`Client::request`], for a reply of this kind.
+    pub async fn request_as(
+        &self,
+        transport: &Transport,
+        request: &Request,
+        expected: Expected<'_>,
+    ) -> Result<Response> {
+        self.request_within(transport, request, expected, &mut Deadline::never()).await
+    }
+
+    /// As [`Client::request_as`], within a deadline.
+    async fn request_within(
+        &self,
+        transport: &Transport,
+        request: &Request,
+        mut expected: Expected<'_>,
+        deadline: &mut Deadline,
+    ) -> Result<Response> {
+        let mut tries = Tries::default();
         loop {
-            let failure = match self.request_once(transport, request).await {
-                Ok(response) => return Ok(response),
-                Err(failure) => failure,
+            let failure = match deadline.bound(self.request_once(transport, request, expected.again())).await {
+                Some(Ok(response)) => return Ok(response),
+                Some(Err(failure)) => Some(failure),
+                None => None,
             };
-            let Some(wait) = self.wait_before_retry(&failure, attempt) else { return Err(failure.error) };
-            tokio::time::sleep(wait).await;
-            attempt += 1;
+            tries.wait(self, failure, deadline).await?;
         }
     }
 
     /// Sends a request once. Returns successes only.
-    pub async fn request_once(&self, transport: &Transport, request: &Request) -> Result<Response, Failure> {
-        match transport.send(&self.endpoint, request).await {
-            Ok(response) if response.is_success() => Ok(response),
-            Ok(response) => Err(self.error_reply(&response)),
-            Err(error) => Err(Failure { error, advice: Advice::default() }),
+    pub async fn request_once(
+        &self,
+        transport: &Transport,
+        request: &Request,
+        mut expected: Expected<'_>,
+    ) -> Result<Response, Failure> {
+        let max_answer = self.endpoint.max_response_bytes;
+        let reply = transport.send(&self.endpoint, request, Intake::new(expected.again(), max_answer)).await;
+        match reply.map(|reply| (reply.response, reply.is_cut)) {
+            Ok((response, _)) if !response.is_success() => Err(self.read_error_reply(response).await),
+            Ok((response, true)) => Err(self.no_answer(&response, expected.too_large(max_answer)).into()),
+            Ok((response, false)) => Ok(response),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads a reply with `read`: here if it is small, else on a thread of its own.
+    pub async fn read_reply<T: Send + 'static>(
+        &self,
+        response: Response,
+        read: impl FnOnce(&Self, Response) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if response.body.len() <= LARGE {
+            return read(self, response);
+        }
+        let client = self.clone();
+        aside(move || read(&client, response)).await
     }
 
     /// How long to wait before try number `attempt` + 1; None: no more tries.
@@ -189,17 +250,14 @@ impl Client {
     /// What an unsuccessful reply means.
     pub fn error_reply(&self, response: &Response) -> Failure {
         let mut error = self.provider.read_error(&self.redacted(response));
-        let advice = self.advice(response, &mut error);
+        let advice = advise(&response.headers, &mut error);
         Failure { error: Error::Api(Box::new(error)), advice }
     }
 
-    /// What the server says about another try, which `error` is told.
-    fn advice(&self, response: &Response, error: &mut ApiError) -> Advice {
-        let mut advice = Advice::read(&response.headers, SystemTime::now());
-        // A provider may say it in the body.
-        advice.wait = advice.wait.or(error.retry_after);
-        error.retry_after = advice.wait;
-        advice
+    /// As [`Client::error_reply`]; a large one is read on a thread of its own.
+    pub async fn read_error_reply(&self, response: Response) -> Failure {
+        let read = |client: &Self, response: Response| Ok(client.error_reply(&response));
+        self.read_reply(response, read).await.unwrap_or_else(Failure::from)
     }
 
     /// A reply without the keys that servers like to quote, wherever they do: nothing that is read from it can hold one.
@@ -236,10 +294,12 @@ impl Client {
     /// The JSON of a successful reply.
     pub fn parse(&self, response: &Response) -> Result<Value> {
         json::parse(&response.body).map_err(|error| {
-            let text = self.endpoint.redact(&String::from_utf8_lossy(&response.body));
-            let found = match text.trim() {
-                "" => "an empty body".to_owned(),
-                text => format!("'{}'", quote(text)),
+            let text = self.endpoint.redact(&String::from_utf8_lossy(&beginning(response)));
+            let found = match (response.headers.get("content-encoding"), text.trim()) {
+                (_, "") => "an empty body".to_owned(),
+                // What was asked for is decoded by now.
+                (Some(encoding), _) => format!("a body in the encoding '{}'", self.endpoint.redact(encoding)),
+                (None, text) => format!("'{}'", quote(text)),
             };
             self.no_answer(
                 response,
@@ -265,7 +325,11 @@ impl Client {
 
     /// Adds what only the reply knows to an error that was found in its body.
     fn complete(&self, mut error: Error, response: &Response) -> Error {
-        let response = self.redacted(response);
+        let mut response = response.clone();
+        if !matches!(error, Error::Output(_)) {
+            response.body = beginning(&response);
+        }
+        let response = self.redacted(&response);
         let body = String::from_utf8_lossy(&response.body);
         match &mut error {
             Error::Api(error) => {
@@ -282,7 +346,17 @@ impl Client {
     }
 }
 
+/// Enough of a body for what an error shows of it.
+fn beginning(response: &Response) -> Bytes {
+    response.body.slice(..response.body.len().min(LARGE))
+}
+
 impl Call {
+    /// Whether holding even a short answer against the schema may take long.
+    fn is_costly_to_check(&self) -> bool {
+        self.schema.as_ref().is_some_and(|schema| schema.is_costly)
+    }
+
     /// Holds an answer against the schema.
     pub fn check(&self, generation: &mut Generation, reading: &Reading) -> Result<()> {
         match (&self.schema, &reading.schema) {
@@ -311,10 +385,50 @@ impl Call {
     }
 }
 
+/// The tries of a request so far.
+#[derive(Default)]
+struct Tries {
+    retries: u32,
+    last: Option<Error>,
+}
+
+impl Tries {
+    /// Waits until the next try is due; an error if there is none. `failure`: how this one ended; None: the time was over.
+    async fn wait(&mut self, client: &Client, failure: Option<Failure>, deadline: &mut Deadline) -> Result<()> {
+        let Some(failure) = failure else {
+            return Err(deadline.passed(&client.endpoint, self.retries, self.last.as_ref()));
+        };
+        let Some(wait) = client.wait_before_retry(&failure, self.retries) else { return Err(failure.error) };
+        if failure.error.api_kind() == Some(ApiErrorKind::RateLimit) {
+            deadline.allow(wait);
+        } else if !deadline.leaves(wait) {
+            return Err(deadline.passed(&client.endpoint, self.retries, Some(&failure.error)));
+        }
+        tokio::time::sleep(wait).await;
+        self.last = Some(failure.error);
+        self.retries += 1;
+        Ok(())
+    }
+}
+
+/// What a server says about another try, in its headers or, as `error` tells, in the body; `error` is told the wait.
+fn advise(headers: &Headers, error: &mut ApiError) -> Advice {
+    let mut advice = Advice::read(headers, SystemTime::now());
+    advice.wait = advice.wait.or(error.retry_after);
+    error.retry_after = advice.wait;
+    advice
+}
+
 /// A request that did not succeed, and what the server says about another try.
 pub struct Failure {
     pub error: Error,
     pub advice: Advice,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, advice: Advice::default() }
+    }
 }
 
 impl From<Failure> for Error {

@@ -232,6 +232,20 @@ pub fn kind_of_status(status: u16) -> ApiErrorKind {
 }
 
 impl ApiError {
+    /// Something outside the protocol that no status goes with.
+    pub fn outside(provider: &'static str, message: String) -> Self {
+        Self {
+            kind: ApiErrorKind::Other,
+            provider: provider.into(),
+            status: None,
+            code: None,
+            message,
+            request_id: None,
+            retry_after: None,
+            body: None,
+        }
+    }
+
     /// A 3xx, which is not followed.
     pub fn is_redirect(&self) -> bool {
         matches!(self.status, Some(300..400))

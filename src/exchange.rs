@@ -20,6 +20,10 @@ pub struct Endpoint {
     pub time_scale: f64,
     /// Knows every credential that is sent.
     pub redactor: Redactor,
+    /// The most bytes of an answer, after decompression.
+    pub max_response_bytes: u64,
+    /// How long a single call may take with its retries.
+    pub deadline: Option<Duration>,
 }
 
 #[derive(Clone)]

@@ -2,12 +2,18 @@
 //! wrong without meaning anything by it: a lone surrogate escape (an emoji cut in two by a token limit), `NaN` and
 //! `Infinity` (Python's `json.dumps`), numbers beyond a double, bytes that are not UTF-8, line breaks inside strings.
 
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
 use serde_json::Value;
 use std::borrow::Cow;
 
+/// The most memory that the value of one text may take, estimated: a megabyte of `[[],[],...` would take sixty of them.
+const MAX_MEMORY: usize = 1 << 30;
+/// A text of this length stays below that whatever it holds.
+const ALWAYS_FITS: usize = 1 << 20;
+
 /// The value in `bytes`, or why there is none.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    check_memory(bytes)?;
     serde_json::from_slice(bytes).or_else(|error| serde_json::from_slice(&mend(bytes)).map_err(|_| error))
 }
 
@@ -19,6 +25,7 @@ pub fn strict(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
     if !may_hold_surrogates && !overflows && serde_json::from_str::<IgnoredAny>(text).is_ok() {
         return Ok(text.into());
     }
+    check_memory(text.as_bytes())?;
     let error = match serde_json::from_str::<Value>(text) {
         Ok(_) if !overflows => return Ok(text.into()),
         Ok(_) => None,
@@ -49,6 +56,78 @@ pub fn count(value: &Value) -> u64 {
         // A cast of a float saturates.
         number => number.as_u64().or_else(|| number.as_f64().map(|count| count as u64)).unwrap_or(0),
     }
+}
+
+/// The value that a text begins whose end is not there: what came of it, without what is only half there.
+pub fn parse_beginning(bytes: &[u8]) -> Option<Value> {
+    parse(&closed(bytes)?).ok()
+}
+
+/// A text that was cut, with its end in place of what is only half there; None if it is no object and no list.
+pub fn closed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut open = Vec::new();
+    // After the last whole entry, and how many brackets were open there.
+    let mut whole = (0, 0);
+    let (mut in_string, mut at) = (false, 0);
+    let mut end = bytes.len();
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => {
+                let length = if bytes.get(at + 1) == Some(&b'u') { 6 } else { 2 };
+                // Half an escape.
+                end = if at + length > bytes.len() { at } else { end };
+                at += length - 1;
+            }
+            _ if in_string => {}
+            bracket @ (b'{' | b'[') => {
+                open.push(if bracket == b'{' { b'}' } else { b']' });
+                whole = (at + 1, open.len());
+            }
+            b'}' | b']' => drop(open.pop()?),
+            b',' => whole = (at, open.len()),
+            _ => {}
+        }
+        at += 1;
+    }
+    let finished = |text: &[u8], open: &[u8]| [text, &open.iter().rev().copied().collect::<Vec<_>>()].concat();
+    let quote: &[u8] = if in_string { b"\"" } else { b"" };
+    let all = finished(&[&bytes[..end], quote].concat(), &open);
+    if whole.1 == 0 || parse(&all).is_ok() {
+        return (whole.1 > 0).then_some(all);
+    }
+    Some(finished(&bytes[..whole.0], &open[..whole.1.min(open.len())]))
+}
+
+/// Refuses a text whose value would take too much memory.
+fn check_memory(bytes: &[u8]) -> Result<(), serde_json::Error> {
+    if bytes.len() <= ALWAYS_FITS {
+        return Ok(());
+    }
+    let (mut memory, mut rest) = (0, bytes);
+    while let Some(at) = rest.iter().position(|byte| {
+        memory += match byte {
+            b'{' => 400,
+            b'[' | b',' => 100,
+            _ => 0,
+        };
+        *byte == b'"'
+    }) {
+        rest = &rest[at + 1..];
+        while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+            let is_end = rest[at] == b'"';
+            rest = rest.get(at + if is_end { 1 } else { 2 }..).unwrap_or_default();
+            if is_end {
+                break;
+            }
+        }
+    }
+    if memory <= MAX_MEMORY {
+        return Ok(());
+    }
+    Err(serde_json::Error::custom(format!(
+        "it has so many values that they would take more than {MAX_MEMORY} bytes (1 GiB) of memory"
+    )))
 }
 
 fn mend(bytes: &[u8]) -> Vec<u8> {
@@ -161,6 +240,35 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_a_text_is_read_as_far_as_it_goes() {
+        let text =
+            r#"{"error": {"code": "c", "list": [1, {"a": "b"}], "message": "m\\n\\u00e9 "}}"#.replace("\\\\", "\\");
+        let whole: Value = serde_json::from_str(&text).unwrap();
+        for cut in 1..text.len() {
+            let Some(value) = text.is_char_boundary(cut).then(|| parse_beginning(text[..cut].as_bytes())) else {
+                continue;
+            };
+            let value = value.unwrap_or_else(|| panic!("{}", &text[..cut]));
+            assert!(value["error"]["code"].is_null() || "c".starts_with(value["error"]["code"].as_str().unwrap()));
+            if let Some(message) = value["error"]["message"].as_str() {
+                assert!(whole["error"]["message"].as_str().unwrap().starts_with(message), "{message}");
+            }
+        }
+        assert_eq!(
+            parse_beginning(br#"{"error":{"code":"c","message":"m\u00"#),
+            Some(json!({"error": {"code": "c", "message": "m"}}))
+        );
+        assert_eq!(parse_beginning(br#"{"a":[1,2],"b":tr"#), Some(json!({"a": [1, 2]})));
+        assert_eq!(parse_beginning(b"[1, 2"), Some(json!([1, 2])));
+        for text in ["", "<html>", "\"a", "}", "12", "{]", "[}"] {
+            assert!(
+                parse_beginning(text.as_bytes()).is_none_or(|value| value == json!({}) || value == json!([])),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn a_count_is_a_number_of_zero_or_more_however_it_is_written() {
         for (written, expected) in [
             ("7", 7),
@@ -183,6 +291,18 @@ mod tests {
         ] {
             assert_eq!(count(&parse(written.as_bytes()).unwrap()), expected, "{written}");
         }
+    }
+
+    #[test]
+    fn a_text_whose_value_would_fill_the_memory_is_refused() {
+        for (unit, count) in [("[],", 6_000_000), (r#"{"a":{}},"#, 1_500_000), ("0,", 12_000_000)] {
+            let text = format!("[{}0]", unit.repeat(count));
+            let error = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("more than 1073741824 bytes"), "{error}");
+        }
+        // Not so a long string, whatever stands in it.
+        let text = format!("[\"{}\"]", "{[,\\\"".repeat(4_000_000));
+        assert_eq!(parse(text.as_bytes()).unwrap()[0].as_str().unwrap().len(), 16_000_000);
     }
 
     #[test]

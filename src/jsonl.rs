@@ -1,8 +1,13 @@
 //! JSON lines. Out: a template with two holes, the id and the prompt, so that a row costs one copy and one escape.
 //! In: split at `\n` only, since U+2028 and U+0085 are ordinary characters inside a JSON string.
 
+use crate::bounds::LARGE;
 use crate::error::{Error, Result};
-use std::io::{self, BufRead};
+use crate::json;
+use std::io::{self, BufRead, Read};
+
+/// What is read of a line first, at most. In bytes.
+const MAX_READ: usize = 1 << 20;
 
 /// A serialized row with a hole for its id and one for its prompt.
 #[derive(Debug, Clone)]
@@ -50,31 +55,52 @@ impl Template {
 }
 
 /// Calls `each` with every non-blank line of `reader` and the offset at which it begins. One buffer for all lines; a
-/// last line without `\n` counts.
-pub fn for_each_line(mut reader: impl BufRead, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+/// last line without `\n` counts. Of a line of more than `longest` bytes, only what its beginning says is given.
+pub fn for_each_line(
+    mut reader: impl BufRead,
+    longest: u64,
+    mut each: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let failed = |error: io::Error| Error::disk("Reading rows back", &error);
     let mut line = Vec::new();
     let mut offset = 0;
     loop {
         line.clear();
-        let length = reader.read_until(b'\n', &mut line).map_err(|e| Error::disk("Reading rows back", &e))?;
+        // The line end is not counted.
+        let limit = longest.saturating_add(1);
+        let mut length = reader.by_ref().take(limit).read_until(b'\n', &mut line).map_err(failed)? as u64;
         if length == 0 {
             return Ok(());
+        }
+        if length == limit && line.last() != Some(&b'\n') {
+            length += reader.skip_until(b'\n').map_err(failed)? as u64;
+            line.truncate(LARGE);
+            line = json::closed(&line).unwrap_or(line);
         }
         let content = trim(&line);
         if !content.is_empty() {
             each(offset, content)?;
         }
-        offset += length as u64;
+        offset += length;
     }
 }
 
 /// The line that begins at `offset` of `file`, read with positioned reads only: several threads, and a forked child, may
-/// read at once. `buffer` is scratch space; `guess` is how many bytes to read first.
-pub fn line_at<'b>(file: &std::fs::File, offset: u64, guess: usize, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+/// read at once. `buffer` is scratch space; `guess` is how many bytes to read first. None: it has more than `longest` bytes.
+pub fn line_at<'b>(
+    file: &std::fs::File,
+    offset: u64,
+    guess: usize,
+    longest: u64,
+    buffer: &'b mut Vec<u8>,
+) -> io::Result<Option<&'b [u8]>> {
     buffer.clear();
     loop {
         let start = buffer.len();
-        buffer.resize(start + guess.max(512).max(start), 0);
+        if start as u64 > longest {
+            return Ok(None);
+        }
+        buffer.resize(start + guess.clamp(512, MAX_READ).max(start), 0);
         let read = read_at(file, &mut buffer[start..], offset + start as u64)?;
         buffer.truncate(start + read);
         if let Some(end) = memchr::memchr(b'\n', &buffer[start..]) {
@@ -85,7 +111,7 @@ pub fn line_at<'b>(file: &std::fs::File, offset: u64, guess: usize, buffer: &'b 
             break;
         }
     }
-    Ok(trim(buffer))
+    Ok((buffer.len() as u64 <= longest).then(|| trim(buffer)))
 }
 
 /// A positioned read, which moves no cursor.
@@ -138,7 +164,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let mut lines = Vec::new();
-        for_each_line(text.as_bytes(), |offset, line| {
+        for_each_line(text.as_bytes(), u64::MAX, |offset, line| {
             lines.push((offset, line.to_vec()));
             Ok(())
         })
@@ -146,7 +172,35 @@ mod tests {
         assert_eq!(lines.len(), 3);
         let mut buffer = Vec::new();
         for (offset, line) in &lines {
-            assert_eq!(line_at(&file, *offset, 0, &mut buffer).unwrap(), line);
+            assert_eq!(line_at(&file, *offset, 0, u64::MAX, &mut buffer).unwrap().unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn of_a_line_that_is_too_long_the_beginning_is_read() {
+        let long = format!("{{\"custom_id\":\"a\",\"text\":\"{}\"}}", "x".repeat(200_000));
+        let text = format!("{{\"n\":1}}\n{long}\n{{\"n\":2}}\n{long}");
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        // Just too long, and just not.
+        for (longest, fits) in [(long.len() as u64 - 1, false), (long.len() as u64, true), (70_000, false)] {
+            let mut lines = Vec::new();
+            let reader = io::BufReader::with_capacity(1000, text.as_bytes());
+            for_each_line(reader, longest, |offset, line| {
+                let row: serde_json::Value = serde_json::from_slice(line).unwrap();
+                let mut buffer = Vec::new();
+                let found = line_at(&file, offset, 0, longest, &mut buffer).unwrap();
+                assert_eq!(found.is_some(), fits || row["custom_id"].is_null());
+                lines.push((offset, row["n"].as_u64(), row["custom_id"].as_str().map(str::to_owned), line.len()));
+                Ok(())
+            })
+            .unwrap();
+            let (first, second) = (8, 8 + long.len() as u64 + 1);
+            assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), [0, first, second, second + 8]);
+            assert_eq!(lines.iter().map(|line| line.1).collect::<Vec<_>>(), [Some(1), None, Some(2), None]);
+            assert_eq!(lines[1].2.as_deref(), Some("a"));
+            assert_eq!(lines[3].2.as_deref(), Some("a"));
+            assert!(lines[1].3 <= if fits { long.len() } else { LARGE + 2 });
         }
     }
 }

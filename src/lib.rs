@@ -13,10 +13,14 @@
 //! | [`json`] | pure | reading what servers call JSON |
 //! | `candidates` | pure | which texts of an answer in several messages may be the one that was asked for |
 //! | [`answer`] | pure | whether a structured answer fits what was asked for |
+//! | [`bounds`] | pure | how much of a reply is read |
+//! | `inline` | pure | result rows inside a job's state, taken out while it arrives |
 //! | [`retry`] | pure | again? after how long? |
 //! | [`batch`] | both | many prompts as one job: plan, creation, lifecycle, collect (pure), submit, run, download (IO) |
 //! | [`error`] | pure | everything that can go wrong |
 //! | `disk` | IO | temporary files |
+//! | `blocking` | IO | long work, on a thread of its own |
+//! | `deadline` | IO | the time that a call may take |
 //! | [`transport`] | IO | the only file that opens a socket to a provider |
 //! | [`client`] | IO | build, send, read |
 //! | `sandbox` | IO | a loopback server that speaks the providers' wire formats |
@@ -24,12 +28,16 @@
 
 pub mod answer;
 pub mod batch;
+mod blocking;
+pub mod bounds;
 mod candidates;
 pub mod client;
+mod deadline;
 mod disk;
 pub mod error;
 pub mod exchange;
 pub mod generation;
+mod inline;
 pub mod json;
 pub mod jsonl;
 pub mod providers;

@@ -1,6 +1,8 @@
 //! The only file that opens a socket to a provider: one request out, one reply in. No retries here, no provider
 //! knowledge, and nothing from a header or a URL in an error's text, since these may hold a key.
 
+use crate::bounds::Intake;
+use crate::disk;
 use crate::error::{ConnectionError, Error, Result};
 use crate::exchange::{Body, Endpoint, Headers, Method, Request, Response};
 use crate::jsonl::read_at;
@@ -54,13 +56,12 @@ impl Transport {
         Ok(Self { http, direct })
     }
 
-    /// Sends `request` and reads the whole reply.
-    pub async fn send(&self, endpoint: &Endpoint, request: &Request) -> Result<Response> {
+    /// Sends `request` and reads the reply: of a success what `intake` takes, of an error the beginning.
+    pub async fn send(&self, endpoint: &Endpoint, request: &Request, intake: Intake<'_>) -> Result<Reply> {
         let watch = Watch::new(endpoint);
         let reply = self.open(endpoint, request, &watch).await?;
-        let (status, headers) = (reply.status().as_u16(), headers(&reply));
-        let body = watch.read(reply.bytes()).await?;
-        Ok(Response { status, headers, body })
+        let intake = if reply.status().is_success() { intake } else { Intake::of_error() };
+        watch.read_body(reply, intake).await
     }
 
     /// Sends `request` and saves the body of a success at the end of `file`, as it comes; if this fails half-way, what has
@@ -80,11 +81,10 @@ impl Transport {
             request.headers.push(("range", format!("bytes={}-", download.received)));
         }
         let reply = self.open(endpoint, &request, &watch).await?;
-        let (status, headers) = (reply.status().as_u16(), headers(&reply));
-        if !matches!(status, 200 | 206) {
-            let body = watch.read(reply.bytes()).await?;
-            return Ok(Response { status, headers, body });
+        if !matches!(reply.status().as_u16(), 200 | 206) {
+            return Ok(watch.read_body(reply, Intake::of_error()).await?.response);
         }
+        let (status, headers) = (reply.status().as_u16(), headers(&reply));
         let goes_on = headers
             .get("content-range")
             .is_some_and(|range| range.starts_with(&format!("bytes {}-", download.received)));
@@ -100,8 +100,15 @@ impl Transport {
                 ));
             }
         }
-        let mut pieces = reply.bytes_stream();
-        while let Some(piece) = watch.read(async { pieces.next().await.transpose() }).await? {
+        // What a server compresses although it was not asked to has no length, and is unpacked on its way to the disk.
+        if let Some(length) = reply.content_length() {
+            disk::check_space(file, length)?;
+        }
+        let mut reply = reply;
+        while let Some(piece) = watch.read(reply.chunk()).await? {
+            watch.alive();
+            // A decoder that always has more would never let other calls in.
+            tokio::task::coop::consume_budget().await;
             file.write_all(&piece).map_err(|error| Error::disk("Saving a download", &error))?;
             download.received += piece.len() as u64;
         }
@@ -131,6 +138,13 @@ impl Transport {
         // `headers` replaces what is there: the client's own headers come last and win.
         watch.read(builder.headers(header_map(endpoint)?).send()).await
     }
+}
+
+/// What came back.
+pub struct Reply {
+    pub response: Response,
+    /// It is longer than what may be read of it.
+    pub is_cut: bool,
 }
 
 /// How far a download has come.
@@ -194,10 +208,42 @@ impl<'e> Watch<'e> {
         Self { endpoint, started: Instant::now(), last_sign: Arc::default() }
     }
 
+    /// Reads a body as far as `intake` takes it.
+    async fn read_body(&self, mut reply: reqwest::Response, mut intake: Intake<'_>) -> Result<Reply> {
+        let (status, headers) = (reply.status().as_u16(), headers(&reply));
+        self.alive();
+        let (mut is_cut, mut unpaced) = (false, 0);
+        loop {
+            let piece = match self.read(reply.chunk()).await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                // What an error reply says is a help, its status is what counts.
+                Err(_) if reply.status().is_client_error() || reply.status().is_server_error() => break,
+                Err(error) => return Err(error),
+            };
+            unpaced += piece.len();
+            if unpaced >= intake.pace {
+                self.alive();
+                unpaced = 0;
+            }
+            is_cut = !intake.take(&piece)?;
+            if is_cut {
+                break;
+            }
+            // A decoder that always has more would never let other calls in.
+            tokio::task::coop::consume_budget().await;
+        }
+        Ok(Reply { response: Response { status, headers, body: intake.finish().into() }, is_cut })
+    }
+
+    /// Notes a sign of life.
+    fn alive(&self) {
+        self.last_sign.store(self.now(), Ordering::Relaxed);
+    }
+
     /// Awaits the next thing from the server, for at most the timeout after the last sign of life.
     async fn read<T>(&self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T> {
         let mut next = std::pin::pin!(next);
-        self.last_sign.store(self.now(), Ordering::Relaxed);
         loop {
             let quiet = Duration::from_millis(self.now().saturating_sub(self.last_sign.load(Ordering::Relaxed)));
             let Some(left) = self.endpoint.timeout.checked_sub(quiet).filter(|left| !left.is_zero()) else {

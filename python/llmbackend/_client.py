@@ -33,8 +33,9 @@ class Client:
         provider: "openai", "anthropic" or "gemini"; or an engine on this machine: "transformers", "vllm" or "mlx".
         model: The model's name at the provider. For an engine a repository of the Hugging Face hub, or a folder.
         options: Of a remote provider: `api_key`, `base_url` (both also from the provider's environment variables),
-            `timeout` (seconds of silence before a request counts as lost; 600), `max_retries` (2), `headers` (dict,
-            added to every request), and the provider's own: `organization` and `project` for OpenAI, `auth_token` and
+            `timeout` (seconds of silence before a request counts as lost; 600), `deadline` (seconds that a call may take
+            with its retries; none), `max_retries` (2), `max_response_bytes` (of an answer, after decompression; 256 MiB),
+            `headers` (dict, added to every request), and the provider's own: `organization` and `project` for OpenAI, `auth_token` and
             `anthropic_version` for Anthropic, `api_version` for Gemini. Of an engine: `apply_chat_template` (True: each
             prompt is a user's turn of the model's chat template; the default is to use it only where a system text or
             a conversation needs it), `add_generation_prompt` (True), and its own: `pipeline_kwargs`, `model_kwargs` and
@@ -54,8 +55,9 @@ class Client:
             for name, value in (("provider", provider), ("model", model)):
                 if not isinstance(value, str):
                     raise ConfigurationError(f"{name} is a {type(value).__name__}; give a str")
-            if options.get("timeout") == float("inf"):
-                raise ConfigurationError("timeout is inf; give a number of seconds, such as 86400 for a day")
+            for name in ("timeout", "deadline"):
+                if options.get(name) == float("inf"):
+                    raise ConfigurationError(f"{name} is inf; give a number of seconds, such as 86400 for a day")
             self._core = _core(provider, model, options)
         finally:
             # A traceback that shows local variables must show no key.

@@ -135,7 +135,7 @@ class APIConnectionError(LLMBackendError, ConnectionError):
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
-    """No answer came within `timeout` seconds of silence."""
+    """No answer came within `timeout` seconds of silence, or no whole one within `deadline` seconds."""
 
 
 class EngineError(LLMBackendError, RuntimeError):

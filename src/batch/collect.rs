@@ -5,8 +5,9 @@ use super::caveats::Caveats;
 use super::ids::RowIds;
 use super::order::{Found, Order};
 use super::result_files::ResultFiles;
+use crate::bounds::MAX_LINE;
 use crate::client::{Call, Client};
-use crate::error::{BatchErrorKind, Error, OutputErrorKind, Result, quote, quote_up_to};
+use crate::error::{ApiError, BatchErrorKind, Error, OutputErrorKind, Result, quote, quote_up_to};
 use crate::generation::{FinishReason, Generation, Usage};
 use crate::json;
 use crate::providers::{Job, Reading, RowOutcome, State};
@@ -79,6 +80,15 @@ impl Outcome {
             Err(Error::Output(error)) => error.text.as_deref(),
             Err(_) => None,
         }
+    }
+
+    /// Bytes that came back, about.
+    pub fn size(&self) -> usize {
+        let reply = match &self.result {
+            Err(Error::Output(error)) => error.response.as_ref().map_or(0, String::len),
+            _ => 0,
+        };
+        self.text().map_or(0, str::len) + reply
     }
 
     pub fn finish_reason(&self) -> Option<&FinishReason> {
@@ -239,13 +249,18 @@ impl Results {
     fn is_answer(&self, offset: u64) -> Result<bool> {
         let Source::Provider { client, .. } = &self.source else { return Ok(true) };
         let mut buffer = Vec::new();
-        let row = json::parse(self.line(offset, &mut buffer)?).unwrap_or_default();
+        let Some(line) = self.line(offset, &mut buffer)? else { return Ok(false) };
+        let row = json::parse(line).unwrap_or_default();
         let outcome = client.provider.batches().read_row(&row, &Reading::default());
         Ok(matches!(outcome, RowOutcome::Answered(_)))
     }
 
-    fn line<'b>(&self, offset: u64, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
-        self.rows.line_at(offset, self.row_size, buffer).map_err(|error| Error::disk("Reading results", &error))
+    /// The line at `offset`; None: it is too long to be read.
+    fn line<'b>(&self, offset: u64, buffer: &'b mut Vec<u8>) -> Result<Option<&'b [u8]>> {
+        // What was recorded here has kept its limits.
+        let longest = if matches!(self.source, Source::Recorded(_)) { u64::MAX } else { MAX_LINE };
+        let line = self.rows.line_at(offset, self.row_size, longest, buffer);
+        line.map_err(|error| Error::disk("Reading results", &error))
     }
 
     /// The outcome of the input at `index`, which must be below [`Results::len`]. `buffer` is scratch space.
@@ -261,7 +276,7 @@ impl Results {
             };
             return Ok(self.never_ran(index, self.rowless, &reason));
         }
-        let line = self.line(offset, buffer)?;
+        let Some(line) = self.line(offset, buffer)? else { return Ok(self.too_long(index)) };
         let Source::Provider { client, call } = &self.source else {
             return serde_json::from_slice(line).map_err(|error| Error::disk("Reading results", &error.into()));
         };
@@ -304,6 +319,18 @@ impl Results {
             RowOutcome::Cancelled(reason) => return self.never_ran(index, Status::Cancelled, &reason),
         };
         Outcome { status: Status::of(&result), result }
+    }
+
+    fn too_long(&self, index: u64) -> Outcome {
+        let provider = match &self.source {
+            Source::Provider { client, .. } => client.endpoint.provider,
+            Source::Recorded(_) => "llmbackend",
+        };
+        let message = format!(
+            "{}: its result row is longer than {MAX_LINE} bytes (256 MiB), the limit of a line of a result file",
+            self.name(index)
+        );
+        Outcome { status: Status::Failed, result: Err(Error::Api(Box::new(ApiError::outside(provider, message)))) }
     }
 
     fn never_ran(&self, index: u64, status: Status, reason: &str) -> Outcome {

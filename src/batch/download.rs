@@ -58,7 +58,7 @@ async fn fetch(client: &Client, transport: &Transport, request: &Request) -> Res
             },
             // Nothing is left: the connection broke just after the last byte.
             Ok(response) if response.status == 416 && before > 0 => return Ok(file),
-            Ok(response) => client.error_reply(&response),
+            Ok(response) => client.read_error_reply(response).await,
             Err(error) => Failure { error, advice: Default::default() },
         };
         // Every byte that had not arrived before is a reason to go on.

@@ -1,6 +1,8 @@
 //! A batch without a job: one call after another (or several at once), each outcome on the disk as soon as it is there.
 
 use super::collect::{Outcome, Results, Status};
+use crate::blocking::aside;
+use crate::bounds::LARGE;
 use crate::client::{Call, Client};
 use crate::disk;
 use crate::error::{ApiErrorKind, Error, Result};
@@ -80,7 +82,9 @@ pub async fn answer(
     while let Some((index, outcome)) = answers.next().await {
         finished += 1;
         any_answer |= !matches!(&outcome.result, Err(error) if is_fatal(error));
-        if let Err(error) = results.record(index as u64, &outcome) {
+        let saved;
+        (results, saved) = record(results, index as u64, outcome).await?;
+        if let Err(error) = saved {
             // What is on the disk is paid for, and stays.
             results.stop(error);
             return Ok(results);
@@ -95,6 +99,16 @@ pub async fn answer(
         _ => {}
     }
     Ok(results)
+}
+
+/// Records an outcome: one that is large on a thread of its own.
+async fn record(mut results: Results, index: u64, outcome: Outcome) -> Result<(Results, Result<()>)> {
+    let is_large = outcome.size() > LARGE;
+    let write = move || {
+        let saved = results.record(index, &outcome);
+        Ok((results, saved))
+    };
+    if is_large { aside(write).await } else { write() }
 }
 
 /// An error that every further call would meet.

@@ -2,6 +2,7 @@
 //! another process made the batch.
 
 use super::ids::{RowIds, index_of_default, natural_order};
+use crate::bounds::MAX_LINE;
 use crate::error::{Error, Result};
 use crate::providers::{BatchApi, RowId};
 use crate::{json, jsonl};
@@ -105,7 +106,7 @@ pub fn ids_from_input(api: &dyn BatchApi, file: &File) -> Result<Option<RowIds>>
 
 fn for_each_line(file: &File, each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
     let reader = file.try_clone().map_err(|error| Error::disk("Reading results", &error))?;
-    jsonl::for_each_line(BufReader::with_capacity(1 << 18, Rewound::new(reader)), each)
+    jsonl::for_each_line(BufReader::with_capacity(1 << 18, Rewound::new(reader)), MAX_LINE, each)
 }
 
 /// The provider's count of the rows of a job, as far as a list can be made of it: None if it counts more than a job can

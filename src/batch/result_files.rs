@@ -49,11 +49,17 @@ impl ResultFiles {
     }
 
     /// The line that begins at `offset`; see [`jsonl::line_at`].
-    pub fn line_at<'b>(&self, offset: u64, guess: usize, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+    pub fn line_at<'b>(
+        &self,
+        offset: u64,
+        guess: usize,
+        longest: u64,
+        buffer: &'b mut Vec<u8>,
+    ) -> io::Result<Option<&'b [u8]>> {
         let after = self.files.partition_point(|(start, _)| *start <= offset);
         match after.checked_sub(1).and_then(|at| self.files.get(at)) {
-            Some((start, file)) => jsonl::line_at(file, offset - start, guess, buffer),
-            None => Ok(&[]),
+            Some((start, file)) => jsonl::line_at(file, offset - start, guess, longest, buffer),
+            None => Ok(Some(&[])),
         }
     }
 }
@@ -75,9 +81,10 @@ mod tests {
         }
         let mut buffer = Vec::new();
         let mut line = |file: usize, offset: u64| {
-            String::from_utf8(files.line_at(starts[file] + offset, 0, &mut buffer).unwrap().to_vec()).unwrap()
+            String::from_utf8(files.line_at(starts[file] + offset, 0, 9, &mut buffer).unwrap().unwrap().to_vec())
+                .unwrap()
         };
         assert_eq!([line(0, 0), line(0, 2), line(2, 0), line(2, 2)], ["a", "bc", "d", "e"]);
-        assert!(ResultFiles::default().line_at(0, 0, &mut Vec::new()).unwrap().is_empty());
+        assert!(ResultFiles::default().line_at(0, 0, 9, &mut Vec::new()).unwrap().unwrap().is_empty());
     }
 }

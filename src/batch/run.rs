@@ -3,14 +3,14 @@
 use super::fetch::Fetched;
 use super::ids::RowIds;
 use super::lifecycle::{Action, Lifecycle, RESULTS_LAG_INTERVAL, ResultsLag};
+use crate::bounds::Expected;
 use crate::client::{Call, Client};
-use crate::disk;
+use crate::disk::RowSpool;
 use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result, quote, quote_list};
-use crate::exchange::Response;
+use crate::exchange::{Request, Response};
 use crate::providers::{BatchApi, Counts, Job, State};
 use crate::transport::Transport;
 use std::fs::File;
-use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -84,7 +84,7 @@ impl Batch {
 
     /// The job as the provider shows it now.
     pub(super) async fn poll(&self, transport: &Transport) -> Result<Job> {
-        match (self.client.request(transport, &self.api().get(&self.id)).await, &self.made) {
+        match (self.ask(transport, &self.api().get(&self.id)).await, &self.made) {
             // A new job may not be visible at once: it is as it was when it was made.
             (Err(error), Some((made, job)))
                 if error.api_kind() == Some(ApiErrorKind::NotFound) && made.elapsed() < VISIBLE_AFTER =>
@@ -92,9 +92,9 @@ impl Batch {
                 Ok(job.clone())
             }
             (response, _) => {
-                let response = response?;
+                let (response, rows) = response?;
                 match self.read(&response).await? {
-                    Some((job, rows)) => Ok(self.remember(job, rows)),
+                    Some(job) => Ok(self.remember(job, rows)),
                     None => Err(self.client.no_answer(&response, "the reply describes no batch".into())),
                 }
             }
@@ -116,31 +116,41 @@ impl Batch {
         if let Some(job) = self.ended() {
             return Ok(job);
         }
-        let response = self.client.request(transport, &self.api().cancel(&self.id)).await?;
+        let (response, rows) = self.ask(transport, &self.api().cancel(&self.id)).await?;
         match self.read(&response).await? {
-            Some((job, rows)) => Ok(self.remember(job, rows)),
+            Some(job) => Ok(self.remember(job, rows)),
             // Some only say that they have heard.
             None => self.look(transport).await,
         }
     }
 
-    /// The job that a reply describes, if it does, and a file of the results that came with it.
-    async fn read(&self, response: &Response) -> Result<Option<(Job, Option<File>)>> {
-        let (client, response) = (self.client.clone(), response.clone());
-        aside(move || {
-            let Some(mut job) = client.provider.batches().read_job(&client.parse(&response)?) else { return Ok(None) };
+    /// A reply about the job, and a file of the results that came with it.
+    async fn ask(&self, transport: &Transport, request: &Request) -> Result<(Response, Option<File>)> {
+        let mut rows = RowSpool::default();
+        let expected = Expected::StateWithRows(&mut rows);
+        let response = self.client.request_as(transport, request, expected).await?;
+        Ok((response, rows.finish()?))
+    }
+
+    /// The job that a reply describes, if it does.
+    async fn read(&self, response: &Response) -> Result<Option<Job>> {
+        let read = |client: &Client, response: Response| {
+            let job = client.provider.batches().read_job(&client.parse(&response)?);
             // These are a server's words, in which it may quote a key.
-            let (redact, state) = (|text: &String| client.endpoint.redact(text), job.raw_state);
-            (job.raw_state, job.reasons) = (redact(&state), job.reasons.iter().map(redact).collect());
-            let rows = std::mem::take(&mut job.rows);
-            let rows = (!rows.is_empty()).then(|| spool(rows)).transpose()?;
-            Ok(Some((job, rows)))
-        })
-        .await
+            Ok(job.map(|job| Job {
+                raw_state: client.endpoint.redact(&job.raw_state),
+                reasons: job.reasons.iter().map(|reason| client.endpoint.redact(reason)).collect(),
+                ..job
+            }))
+        };
+        self.client.read_reply(response.clone(), read).await
     }
 
     fn remember(&self, mut job: Job, rows: Option<File>) -> Job {
         let mut seen = lock(&self.seen);
+        // Rows that come with the state were taken out of it: an empty list may say that they are still to come.
+        let has_any = rows.is_some() || seen.rows.is_some() || !job.outputs.is_empty();
+        job.is_unready |= job.state == State::Completed && job.counts.done > 0 && !has_any;
         // A slow answer to another thread must not undo a terminal state.
         let shows_results = job.state.is_terminal() && !job.is_unready;
         if let Some(known) = seen.job.clone().filter(|known| known.state.is_terminal()) {
@@ -246,25 +256,6 @@ impl Waiter {
         );
         self.batch.error(BatchErrorKind::TimedOut, &message)
     }
-}
-
-/// Does what may take long on a thread of its own: the runtime's has everybody's calls to serve.
-pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::Disk(format!("reading results was broken off: {error}"))))
-}
-
-/// Writes results that came with the job as a file of rows.
-fn spool(rows: Vec<serde_json::Value>) -> Result<File> {
-    let file = disk::temporary("results")?;
-    let write = || {
-        let mut file = std::io::BufWriter::new(file);
-        for row in rows {
-            writeln!(file, "{row}")?;
-        }
-        file.into_inner().map_err(|error| error.into_error())
-    };
-    write().map_err(|error: std::io::Error| Error::disk("Saving results", &error))
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

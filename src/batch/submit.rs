@@ -2,10 +2,12 @@
 //! [`creation`](super::creation).
 
 use super::creation::{CreateOutcome, LOOKUP_DELAYS};
+use crate::bounds::Expected;
 use crate::client::{Client, Failure};
 use crate::error::{ApiErrorKind, Error, Result, UnknownCreate};
 use crate::exchange::{Request, Response};
-use crate::providers::{Delivery, Input, Job, JobOptions, Rows, Upload};
+use crate::inline::NoRows;
+use crate::providers::{Delivery, Input, Job, JobOptions, Page, Rows, Upload};
 use crate::transport::Transport;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +31,8 @@ pub async fn deliver(client: &Client, transport: &Transport, delivery: Delivery,
             Upload::Done(id) => return Ok(Input::Uploaded(id)),
             Upload::Send(request) => request,
         };
-        match client.request(transport, &request).await {
+        let reply = client.request_as(transport, &request, Expected::Receipt);
+        match reply.await {
             Ok(reply) => replies.push(reply),
             Err(error) if replies.is_empty() => return Err(no_batch_api(error)),
             // A piece whose answer was lost cannot be sent again, but all of them can: half a file costs nothing.
@@ -95,12 +98,12 @@ pub async fn create(
 }
 
 async fn try_create(client: &Client, transport: &Transport, request: &Request) -> Result<Job, Failure> {
-    let response = client.request_once(transport, request).await?;
-    let job = client.parse(&response).and_then(|body| {
-        let job = client.provider.batches().read_job(&body);
+    let response = client.request_once(transport, request, Expected::State).await?;
+    let read = |client: &Client, response: Response| {
+        let job = client.provider.batches().read_job(&client.parse(&response)?);
         job.ok_or_else(|| client.no_answer(&response, "the new job was answered without an id".into()))
-    });
-    job.map_err(|error| Failure { error, advice: Default::default() })
+    };
+    Ok(client.read_reply(response, read).await?)
 }
 
 fn unix_now() -> Duration {
@@ -152,10 +155,10 @@ impl Search {
         let api = client.provider.batches();
         let mut after: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let response = client.request(transport, &api.list(after.as_deref())).await?;
-            let page = api
-                .read_list(&client.parse(&response)?)
-                .ok_or_else(|| client.no_answer(&response, "the list of jobs is not a list".into()))?;
+            let mut rows = NoRows;
+            let expected = Expected::StateWithRows(&mut rows);
+            let response = client.request_as(transport, &api.list(after.as_deref()), expected).await?;
+            let page = client.read_reply(response, read_page).await?;
             let is_older = |job: &Job| job.created_at.is_some_and(|created| created < oldest);
             let is_over = page.jobs.iter().any(is_older);
             for job in page.jobs {
@@ -203,6 +206,11 @@ impl Search {
 fn utc(unix: Duration) -> String {
     let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+fn read_page(client: &Client, response: Response) -> Result<Page> {
+    let page = client.provider.batches().read_list(&client.parse(&response)?);
+    page.ok_or_else(|| client.no_answer(&response, "the list of jobs is not a list".into()))
 }
 
 /// Why there is no job, or none that we know of.

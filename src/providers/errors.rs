@@ -11,7 +11,9 @@ const MAX_CODE: usize = 100;
 
 /// An error reply, as far as any HTTP API's can be read. The provider's own file refines it.
 pub fn read(provider: &'static str, response: &Response) -> (ApiError, Value) {
-    let mut body = json::parse(&response.body).unwrap_or(Value::Null);
+    // A long one is not read to its end.
+    let parsed = json::parse(&response.body).ok().or_else(|| json::parse_beginning(&response.body));
+    let mut body = parsed.unwrap_or(Value::Null);
     if let Value::Array(list) = &mut body {
         // Google wraps an error into a list now and then.
         if list.len() == 1 && list[0].is_object() {

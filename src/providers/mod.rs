@@ -193,7 +193,7 @@ pub trait BatchApi: Send + Sync {
         }
     }
 
-    /// None if `body` is no job.
+    /// None if `body` is no job. Rows inside it were taken out while it arrived: see `inline.rs`.
     fn read_job(&self, body: &Value) -> Option<Job>;
 
     /// A page of the list of jobs, newest first; `after` is what [`Page::next`] was.
@@ -338,8 +338,6 @@ pub struct Job {
     pub input: Option<String>,
     /// The files of results.
     pub outputs: Vec<OutputFile>,
-    /// Results that came with the job itself.
-    pub rows: Vec<Value>,
     /// It has ended, but does not show the results that there are by its own words.
     pub is_unready: bool,
     /// Unix seconds.
@@ -404,7 +402,6 @@ impl Job {
             display_name: None,
             input: None,
             outputs: Vec::new(),
-            rows: Vec::new(),
             is_unready: false,
             created_at: None,
             stop: Vec::new(),

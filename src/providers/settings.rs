@@ -1,6 +1,7 @@
 //! What a client's options and the environment say about a provider, checked.
 
 use super::address::BaseUrl;
+use crate::bounds::{DEFAULT_MAX_ANSWER, MIN_MAX_ANSWER};
 use crate::error::{Error, Result};
 use crate::exchange::{Endpoint, Header};
 use crate::redact::Redactor;
@@ -29,7 +30,7 @@ const FRAMING: &[&str] = &[
     "upgrade",
 ];
 /// Options that every remote provider has.
-const COMMON: &[&str] = &["api_key", "base_url", "timeout", "max_retries", "headers"];
+const COMMON: &[&str] = &["api_key", "base_url", "timeout", "deadline", "max_retries", "max_response_bytes", "headers"];
 
 /// By RFC 9110: a name is a token; a value here is printable ASCII, blanks and tabs.
 fn is_legal(header: &Header) -> bool {
@@ -140,20 +141,30 @@ impl Settings {
         }
         let mut redactor = Redactor::default();
         headers.iter().filter(|header| header.secret).for_each(|header| redactor.add_header(&header.value));
-        let (timeout, max_retries) = (self.timeout()?, self.max_retries()?);
-        let time_scale = self.time_scale(&base_url)?;
-        Ok(Endpoint { provider, base_url, headers, timeout, max_retries, time_scale, redactor })
+        Ok(Endpoint {
+            provider,
+            headers,
+            timeout: self.seconds("timeout")?.unwrap_or(DEFAULT_TIMEOUT),
+            max_retries: self.max_retries()?,
+            max_response_bytes: self.max_response_bytes()?,
+            deadline: self.seconds("deadline")?,
+            time_scale: self.time_scale(&base_url)?,
+            redactor,
+            base_url,
+        })
     }
 
-    fn timeout(&self) -> Result<Duration> {
-        match self.options.get("timeout") {
-            None | Some(Value::Null) => Ok(DEFAULT_TIMEOUT),
+    /// An option that is a time.
+    fn seconds(&self, name: &str) -> Result<Option<Duration>> {
+        match self.options.get(name) {
+            None | Some(Value::Null) => Ok(None),
             Some(value) => value
                 .as_f64()
                 .filter(|seconds| *seconds > 0.0)
                 .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .map(Some)
                 .ok_or_else(|| {
-                    Error::configuration(format!("timeout must be a positive number of seconds, not {value}"))
+                    Error::configuration(format!("{name} must be a positive number of seconds, not {value}"))
                 }),
         }
     }
@@ -164,6 +175,17 @@ impl Settings {
         text.parse().ok().filter(|scale| (0.0..=1.0).contains(scale)).ok_or_else(|| {
             Error::configuration(format!("the environment's {TIME_SCALE} is '{text}'; it must be a number from 0 to 1"))
         })
+    }
+
+    fn max_response_bytes(&self) -> Result<u64> {
+        match self.options.get("max_response_bytes") {
+            None | Some(Value::Null) => Ok(DEFAULT_MAX_ANSWER),
+            Some(value) => value.as_u64().filter(|bytes| *bytes >= MIN_MAX_ANSWER).ok_or_else(|| {
+                Error::configuration(format!(
+                    "max_response_bytes must be an int of {MIN_MAX_ANSWER} or more, in bytes, not {value}"
+                ))
+            }),
+        }
     }
 
     fn max_retries(&self) -> Result<u32> {
@@ -279,11 +301,32 @@ mod tests {
             json!({"timeout": 0}),
             json!({"timeout": "1"}),
             json!({"max_retries": -1}),
+            json!({"deadline": 0}),
+            json!({"deadline": -1.5}),
+            json!({"deadline": "5"}),
+            json!({"deadline": true}),
+            json!({"deadline": 1e300}),
+            json!({"max_response_bytes": 999}),
+            json!({"max_response_bytes": -1}),
+            json!({"max_response_bytes": 1e9}),
+            json!({"max_response_bytes": "1000000"}),
+            json!({"max_response_bytes": true}),
             json!({"headers": {"a": 1}}),
             json!({"headers": {"a b": "c"}}),
             json!({"headers": {"a": "b\n"}}),
         ] {
             assert!(settings(bad).endpoint("p", BaseUrl::parse("http://h").unwrap(), Vec::new()).is_err());
         }
+    }
+
+    #[test]
+    fn times_and_sizes_are_taken_as_given() {
+        let open =
+            |options: Value| settings(options).endpoint("p", BaseUrl::parse("http://h").unwrap(), Vec::new()).unwrap();
+        let defaults = open(json!({"deadline": null, "max_response_bytes": null}));
+        assert_eq!((defaults.deadline, defaults.max_response_bytes), (None, 256 * 1024 * 1024));
+        let given = open(json!({"deadline": 0.25, "max_response_bytes": 1000}));
+        assert_eq!((given.deadline, given.max_response_bytes), (Some(Duration::from_millis(250)), 1000));
+        assert_eq!(open(json!({"deadline": 3})).deadline, Some(Duration::from_secs(3)));
     }
 }

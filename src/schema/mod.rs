@@ -24,7 +24,7 @@ mod report;
 mod validate;
 
 pub use casing::{has_words, restore as restore_casing};
-pub use validate::{Validator, Violation};
+pub use validate::{Validator, Violation, is_costly};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

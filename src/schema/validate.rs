@@ -6,6 +6,31 @@ use serde_json::Value;
 /// At most this many violations are told; a model that misses a schema misses it everywhere.
 const MOST_VIOLATIONS: usize = 10;
 
+/// Keywords whose check may take much longer than the answer is long: they look for, compare or come back.
+const COSTLY: &[&str] =
+    &["pattern", "patternProperties", "uniqueItems", "contains", "$ref", "$dynamicRef", "$recursiveRef"];
+/// A schema with more values than this is costly in itself: each part of an answer may be held against many.
+const MANY_VALUES: usize = 2_000;
+
+/// Whether checking even a short answer may take long.
+pub fn is_costly(schema: &Value) -> bool {
+    let mut values = 0;
+    let mut has_costly = false;
+    let mut open = vec![schema];
+    while let Some(value) = open.pop() {
+        values += 1;
+        match value {
+            Value::Array(items) => open.extend(items),
+            Value::Object(fields) => {
+                has_costly |= fields.keys().any(|key| COSTLY.contains(&key.as_str()));
+                open.extend(fields.values());
+            }
+            _ => {}
+        }
+    }
+    has_costly || values > MANY_VALUES
+}
+
 /// A caller's schema, ready to check answers. Shared between threads.
 #[derive(Debug)]
 pub struct Validator {
@@ -60,5 +85,30 @@ impl Validator {
             message: error.to_string(),
         };
         Err(self.inner.iter_errors(answer).take(MOST_VIOLATIONS).map(violation).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_may_take_long_to_check_is_known_by_its_keywords_or_its_size() {
+        for cheap in [
+            json!(true),
+            json!({"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"enum": [1, 2]}}}),
+            json!({"type": "array", "items": {"anyOf": [{"type": "integer"}, {"maxLength": 5}]}}),
+        ] {
+            assert!(!is_costly(&cheap), "{cheap}");
+        }
+        for costly in [
+            json!({"properties": {"a": {"pattern": "(a+)+$"}}}),
+            json!({"items": {"uniqueItems": true}}),
+            json!({"anyOf": [{"$ref": "#"}, {"type": "null"}]}),
+            json!({"enum": (0..5000).collect::<Vec<_>>()}),
+        ] {
+            assert!(is_costly(&costly), "{costly}");
+        }
     }
 }

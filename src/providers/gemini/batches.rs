@@ -144,11 +144,10 @@ impl BatchApi for Gemini {
         let id =
             word(&operation["name"]).or_else(|| word(&batch["name"])).filter(|name| name.starts_with("batches/"))?;
         let (raw_state, state) = state(operation);
-        let rows = inlined(&operation["response"]).or_else(|| inlined(&batch["output"]));
+        let has_rows = has_inlined(&operation["response"]) || has_inlined(&batch["output"]);
         let file = [&operation["response"], &batch["output"]].iter().find_map(|output| word(&output["responsesFile"]));
         let counts = counts(&batch["batchStats"]);
-        let shows_rows = rows.as_ref().is_some_and(|rows| !rows.is_empty() || counts.done == 0);
-        let is_unready = state == State::Completed && !shows_rows && file.is_none() && operation["error"].is_null();
+        let is_unready = state == State::Completed && !has_rows && file.is_none() && operation["error"].is_null();
         let error = &operation["error"];
         let reasons = if error.is_object() { vec![errors::in_row(error).message] } else { Vec::new() };
         Some(Job {
@@ -157,7 +156,6 @@ impl BatchApi for Gemini {
             display_name: word(&batch["displayName"]),
             input: word(&batch["inputConfig"]["fileName"]),
             outputs: file.map(|id| OutputFile { kind: "result file", id }).into_iter().collect(),
-            rows: rows.unwrap_or_default(),
             is_unready,
             ..Job::new(id, raw_state, state)
         })
@@ -287,10 +285,10 @@ fn state(operation: &Value) -> (String, State) {
     (format!("JOB_STATE_{suffix}"), state)
 }
 
-/// Results that came with the job, in either of the two shapes that are seen.
-fn inlined(output: &Value) -> Option<Vec<Value>> {
+/// Whether results came with the job, in either of the two shapes that are seen: the rows are taken out of the list.
+fn has_inlined(output: &Value) -> bool {
     let list = &output["inlinedResponses"];
-    list.as_array().or_else(|| list["inlinedResponses"].as_array()).cloned()
+    list.is_array() || list["inlinedResponses"].is_array()
 }
 
 fn counts(stats: &Value) -> Counts {
