@@ -4,17 +4,11 @@ Importing this package imports no SDK, no engine and no Pydantic.
 """
 
 from ._batch import Batch, BatchItem, CompletedBatch
-from ._client import (
-    Client,
-    client,
-    create_batch,
-    fetch_batch_results,
-    get_batch,
-    get_batch_status,
-    get_response,
-)
+from ._client import Client
 from ._config import GenerationConfig
-from ._core import Usage, __version__
+from ._core import Usage
+from ._core import __version__ as _version
+from ._functions import client, create_batch, fetch_batch_results, get_batch, get_batch_status, get_response
 from ._response import Response
 from ._sandbox import Sandbox, sandbox
 from ._structured import StructuredOutput
@@ -47,6 +41,8 @@ from .errors import (
     UnknownCreateError,
     UnsupportedParameterWarning,
 )
+
+__version__: str = _version
 
 __all__ = [
     "APIConnectionError",

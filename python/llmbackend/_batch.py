@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 
+from ._typing import Generic, T_co, overload
 from .errors import (
     BatchError,
     BatchFailedError,
@@ -16,19 +17,22 @@ from .errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, NoReturn
+    from typing import Any, Literal, NoReturn
+
+    from typing_extensions import Self
 
     from ._client import Client
     from ._core import Batch as _CoreBatch
     from ._core import Results, Usage
     from ._structured import StructuredOutput
+    from ._typing import V
 
 # Outcomes brought over from Rust at once.
 _CHUNK = 1000
 _NEVER_RAN = ("expired", "cancelled", "missing")
 
 
-class BatchItem:
+class BatchItem(Generic[T_co]):
     """What became of one input.
 
     Attributes:
@@ -50,30 +54,30 @@ class BatchItem:
         index: int,
         custom_id: str,
         status: str,
-        value: Any = None,
+        value: T_co | None = None,
         text: str | None = None,
         error: Exception | None = None,
         usage: Usage | None = None,
         finish_reason: str | None = None,
     ) -> None:
-        self.index = index
-        self.custom_id = custom_id
-        self.status = status
-        self.value = value
-        self.text = text
-        self.error = error
-        self.usage = usage
-        self.finish_reason = finish_reason
+        self.index: int = index
+        self.custom_id: str = custom_id
+        self.status: str = status
+        self.value: T_co | None = value
+        self.text: str | None = text
+        self.error: Exception | None = error
+        self.usage: Usage | None = usage
+        self.finish_reason: str | None = finish_reason
 
     def __repr__(self) -> str:
         what = f"value={self.value!r:.60}" if self.error is None else f"error={self.error!r:.80}"
         return f"BatchItem(index={self.index}, custom_id={self.custom_id!r}, status={self.status!r}, {what})"
 
 
-class Batch:
+class Batch(Generic[T_co]):
     """A batch at a provider. Its results can be fetched by its `id`, at any later time, from any machine."""
 
-    def __init__(self, client: Client, core: _CoreBatch, schema: StructuredOutput | None) -> None:
+    def __init__(self, client: Client, core: _CoreBatch, schema: StructuredOutput[T_co] | None) -> None:
         self._client = client
         self._core = core
         self._schema = schema
@@ -115,7 +119,7 @@ class Batch:
         callback: Callable[[str], object] | None = None,
         *,
         progress: bool = False,
-    ) -> Batch:
+    ) -> Self:
         """Waits until the batch has come to an end.
 
         Args:
@@ -177,7 +181,7 @@ class Batch:
         """Asks the provider to stop. What has finished by then can still be fetched, and is paid for."""
         self._core.cancel()
 
-    def items(self) -> Iterator[BatchItem]:
+    def items(self) -> Iterator[BatchItem[T_co]]:
         """One item for each input, in order, in constant memory; also what is left of an expired or cancelled batch.
 
         Each result file is read on its own. Of one that cannot be read, the inputs are "missing", a `UserWarning` names it,
@@ -191,6 +195,10 @@ class Batch:
         results = self._results()
         return self._read(results)
 
+    @overload
+    def results(self, return_exceptions: Literal[False] = False) -> list[T_co]: ...
+    @overload
+    def results(self, return_exceptions: bool) -> list[T_co | Exception]: ...
     def results(self, return_exceptions: bool = False) -> list[Any]:
         """All answers, in the order of the inputs.
 
@@ -243,12 +251,12 @@ class Batch:
                 warn_caller(warning, UserWarning)
         return results
 
-    def _read(self, results: Results) -> Iterator[BatchItem]:
+    def _read(self, results: Results) -> Iterator[BatchItem[T_co]]:
         index = 0
         while index < len(results):
             for outcome in results.read(index, _CHUNK):
                 status, text, error, usage, finish_reason, alternatives = outcome
-                value = text if error is None else None
+                value: Any = text if error is None else None
                 if value is not None and self._schema is not None:
                     try:
                         text, value = self._client._read(self._schema, [value, *alternatives])
@@ -264,18 +272,18 @@ _immediate: weakref.WeakValueDictionary[str, CompletedBatch] = weakref.WeakValue
 _IMMEDIATE = "immediate-"
 
 
-class CompletedBatch(Batch):
+class CompletedBatch(Batch[T_co]):
     """A batch that was done when it was made: immediate calls, or no inputs. It has the whole interface of `Batch`."""
 
     # Where this is another reading of a batch: that batch, whose id is known as long as it lives.
     _first: CompletedBatch | None = None
     _instead_of_a_pickle = "its results live in this process: pass list(batch.items()), or batch.results()"
 
-    def __init__(self, client: Client, id: str, results: Results, schema: StructuredOutput | None) -> None:
+    def __init__(self, client: Client, id: str, results: Results, schema: StructuredOutput[T_co] | None) -> None:
         super().__init__(client, _Done(id, results), schema)  # type: ignore[arg-type]
         _immediate.setdefault(id, self)
 
-    def _read_as(self, schema: StructuredOutput) -> CompletedBatch:
+    def _read_as(self, schema: StructuredOutput[V]) -> CompletedBatch[V]:
         """The same batch, its answers read as `schema`."""
         batch = CompletedBatch(self._client, self.id, self._core.results(), schema)
         batch._first = self
@@ -293,7 +301,7 @@ class ImmediateBatch:
         id: Will be the batch's; no other has it, here or elsewhere.
     """
 
-    def __init__(self, client: Client, schema: StructuredOutput | None) -> None:
+    def __init__(self, client: Client, schema: StructuredOutput[Any] | None) -> None:
         import os
 
         self.id = f"{_IMMEDIATE}{os.urandom(12).hex()}"

@@ -1,4 +1,4 @@
-"""The API: a client, and the functions that need none."""
+"""The API: a client."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ._core import Client as _CoreClient
 from ._core import Results, provider_names, unknown_name
 from ._response import Response
 from ._structured import structured_output
+from ._typing import overload
 from .errors import ConfigurationError, InvalidOutputError
 from .local import ENGINES
 
@@ -15,15 +16,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Any, NoReturn
+    from typing import Any, Literal, NoReturn, TypeAlias
+
+    from typing_extensions import TypeForm
 
     from ._config import GenerationConfig
     from ._structured import StructuredOutput
+    from ._typing import V
     from .local.client import LocalClient
 
-    Config = GenerationConfig | Mapping[str, Any] | None
-    Schema = StructuredOutput | type | Mapping[str, Any] | None
-    Prompt = str | list[dict[str, Any]]
+    Prompt: TypeAlias = str | list[dict[str, Any]]
+    Config: TypeAlias = GenerationConfig | Mapping[str, Any] | None
+    BatchSettings: TypeAlias = Mapping[str, Any] | None
+    JsonSchema: TypeAlias = Mapping[str, Any]
+    # A class gives its instances. Older checkers know no TypeForm (`Model | None`, `Literal["a"]`), so it stands apart.
+    Shape: TypeAlias = StructuredOutput[V] | type[V]
+    Schema: TypeAlias = Shape[Any] | TypeForm[Any] | JsonSchema | None
 
 
 class Client:
@@ -86,6 +94,14 @@ class Client:
         if not isinstance(self._core, _CoreClient):
             self._core.close()
 
+    @overload
+    def get_response(self, input: Prompt, config: Config = None, schema: None = None) -> str: ...
+    @overload
+    def get_response(self, input: Prompt, config: Config = ..., schema: Shape[V] = ...) -> V: ...
+    @overload
+    def get_response(self, input: Prompt, config: Config = ..., schema: TypeForm[V] = ...) -> V: ...
+    @overload
+    def get_response(self, input: Prompt, config: Config = ..., schema: JsonSchema = ...) -> Any: ...
     def get_response(self, input: Prompt, config: Config = None, schema: Schema = None) -> Any:
         """One answer, now.
 
@@ -105,6 +121,14 @@ class Client:
         """
         return self.generate(input, config, schema).value
 
+    @overload
+    def generate(self, input: Prompt, config: Config = None, schema: None = None) -> Response[str]: ...
+    @overload
+    def generate(self, input: Prompt, config: Config = ..., schema: Shape[V] = ...) -> Response[V]: ...
+    @overload
+    def generate(self, input: Prompt, config: Config = ..., schema: TypeForm[V] = ...) -> Response[V]: ...
+    @overload
+    def generate(self, input: Prompt, config: Config = ..., schema: JsonSchema = ...) -> Response[Any]: ...
     def generate(self, input: Prompt, config: Config = None, schema: Schema = None) -> Response:
         """As `get_response`, with everything that came along: token counts, finish reason, ids."""
         shape = structured_output(schema)
@@ -132,6 +156,34 @@ class Client:
         # Without the cause, which holds the answer as it came.
         raise InvalidOutputError(message, text=text)
 
+    @overload
+    def submit_batch(
+        self, inputs: Iterable[Prompt], config: Config = None, schema: None = None, batch_options: BatchSettings = None
+    ) -> Batch[str]: ...
+    @overload
+    def submit_batch(
+        self,
+        inputs: Iterable[Prompt],
+        config: Config = ...,
+        schema: Shape[V] = ...,
+        batch_options: BatchSettings = None,
+    ) -> Batch[V]: ...
+    @overload
+    def submit_batch(
+        self,
+        inputs: Iterable[Prompt],
+        config: Config = ...,
+        schema: TypeForm[V] = ...,
+        batch_options: BatchSettings = None,
+    ) -> Batch[V]: ...
+    @overload
+    def submit_batch(
+        self,
+        inputs: Iterable[Prompt],
+        config: Config = ...,
+        schema: JsonSchema = ...,
+        batch_options: BatchSettings = None,
+    ) -> Batch[Any]: ...
     def submit_batch(
         self,
         inputs: Iterable[Prompt],
@@ -176,6 +228,14 @@ class Client:
             return immediate.completed(core)
         return Batch(self, core, shape)
 
+    @overload
+    def get_batch(self, batch_id: str, schema: None = None) -> Batch[str]: ...
+    @overload
+    def get_batch(self, batch_id: str, schema: Shape[V]) -> Batch[V]: ...
+    @overload
+    def get_batch(self, batch_id: str, schema: TypeForm[V]) -> Batch[V]: ...
+    @overload
+    def get_batch(self, batch_id: str, schema: JsonSchema) -> Batch[Any]: ...
     def get_batch(self, batch_id: str, schema: Schema = None) -> Batch:
         """The handle of a batch that was submitted earlier, by any process.
 
@@ -199,6 +259,36 @@ class Client:
         state, raw_state = batch._states()
         return {"state": state, "provider": batch._client.provider, "raw_state": raw_state, "batch_id": batch.id}
 
+    @overload
+    def fetch_batch_results(
+        self, batch_id: str, schema: None = None, *, return_exceptions: Literal[False] = False
+    ) -> list[str]: ...
+    @overload
+    def fetch_batch_results(
+        self, batch_id: str, schema: Shape[V], *, return_exceptions: Literal[False] = False
+    ) -> list[V]: ...
+    @overload
+    def fetch_batch_results(
+        self, batch_id: str, schema: TypeForm[V], *, return_exceptions: Literal[False] = False
+    ) -> list[V]: ...
+    @overload
+    def fetch_batch_results(
+        self, batch_id: str, schema: JsonSchema, *, return_exceptions: Literal[False] = False
+    ) -> list[Any]: ...
+    @overload
+    def fetch_batch_results(
+        self, batch_id: str, schema: None = None, *, return_exceptions: bool
+    ) -> list[str | Exception]: ...
+    @overload
+    def fetch_batch_results(
+        self, batch_id: str, schema: Shape[V], *, return_exceptions: bool
+    ) -> list[V | Exception]: ...
+    @overload
+    def fetch_batch_results(
+        self, batch_id: str, schema: TypeForm[V], *, return_exceptions: bool
+    ) -> list[V | Exception]: ...
+    @overload
+    def fetch_batch_results(self, batch_id: str, schema: JsonSchema, *, return_exceptions: bool) -> list[Any]: ...
     def fetch_batch_results(
         self, batch_id: str, schema: Schema = None, *, return_exceptions: bool = False
     ) -> list[Any]:
@@ -214,62 +304,3 @@ def _core(provider: str, model: str, options: dict[str, Any]) -> _CoreClient | L
     if provider not in provider_names():
         raise ConfigurationError(unknown_name("provider", provider, [*provider_names(), *ENGINES]))
     return _CoreClient(provider, model, options)
-
-
-def client(provider: str, model: str, **provider_options: Any) -> Client:
-    """A reusable client: see `Client`."""
-    return _opened(provider, model, provider_options)
-
-
-def get_response(
-    provider: str, model: str, input: Prompt, config: Config = None, schema: Schema = None, **provider_options: Any
-) -> Any:
-    """One answer, without a client: see `Client.get_response`."""
-    with _opened(provider, model, provider_options) as client:
-        return client.get_response(input, config, schema)
-
-
-def create_batch(
-    inputs: Iterable[Prompt],
-    provider: str,
-    model: str,
-    config: Config = None,
-    schema: Schema = None,
-    batch_options: Mapping[str, Any] | None = None,
-    **provider_options: Any,
-) -> Batch:
-    """A batch, without a client: see `Client.submit_batch`."""
-    with _opened(provider, model, provider_options) as client:
-        return client.submit_batch(inputs, config, schema, batch_options)
-
-
-def get_batch(batch_id: str, provider: str, model: str, schema: Schema = None, **provider_options: Any) -> Batch:
-    """The handle of a batch that was submitted earlier: see `Client.get_batch`."""
-    return _opened(provider, model, provider_options).get_batch(batch_id, schema)
-
-
-def get_batch_status(batch_id: str, provider: str, model: str, **provider_options: Any) -> dict[str, str]:
-    """The state of a batch by its id: see `Client.get_batch_status`."""
-    return _opened(provider, model, provider_options).get_batch_status(batch_id)
-
-
-def fetch_batch_results(
-    batch_id: str,
-    provider: str,
-    model: str,
-    schema: Schema = None,
-    *,
-    return_exceptions: bool = False,
-    **provider_options: Any,
-) -> list[Any]:
-    """The results of a batch by its id: see `Client.fetch_batch_results`."""
-    client = _opened(provider, model, provider_options)
-    return client.fetch_batch_results(batch_id, schema, return_exceptions=return_exceptions)
-
-
-def _opened(provider: str, model: str, options: dict[str, Any]) -> Client:
-    """The client of a function that needs none; `options` is emptied, so that no frame on the way holds a key."""
-    try:
-        return Client(provider, model, **options)
-    finally:
-        options.clear()

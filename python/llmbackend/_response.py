@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._typing import Generic, T_co
 from .errors import ConfigurationError, MissingDependencyError
 
 TYPE_CHECKING = False
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
     from ._core import Reply, Usage
 
 
-class Response:
-    """An answer with everything that came along.
+class Response(Generic[T_co]):
+    """An answer with everything that came along. To type checkers a `Response[T]`, where T is what `value` is.
 
     Attributes:
         text: What the model said; with a schema, the JSON text of the value.
@@ -25,11 +26,11 @@ class Response:
 
     __slots__ = ("_provider", "_reply", "finish_reason", "id", "model", "text", "usage", "value")
 
-    def __init__(self, provider: str, reply: Reply, text: str, value: Any) -> None:
+    def __init__(self, provider: str, reply: Reply, text: str, value: T_co) -> None:
         self._provider = provider
         self._reply = reply
-        self.value = value
-        self.text = text
+        self.value: T_co = value
+        self.text: str = text
         self.finish_reason: str = reply.finish_reason
         self.usage: Usage | None = reply.usage
         self.model: str | None = reply.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._core import Schema
+from ._typing import Generic, T_co, overload
 from .errors import ConfigurationError, InvalidOutputError
 
 TYPE_CHECKING = False
@@ -10,9 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from typing_extensions import TypeForm
 
-class StructuredOutput:
+    from ._typing import M
+
+
+class StructuredOutput(Generic[T_co]):
     """The shape of an answer: a Pydantic model, or a JSON Schema.
+
+    To type checkers a `StructuredOutput[T]`, where T is what the answer becomes: an instance of the model, what the
+    parser returns, or Any.
 
     Args:
         schema: A JSON Schema (draft 2020-12 unless `$schema` says otherwise). The answer is a dict, a list or a scalar.
@@ -27,6 +35,60 @@ class StructuredOutput:
         SchemaError: The schema is wrong; the message says where.
     """
 
+    @overload
+    def __init__(
+        self: StructuredOutput[Any],
+        schema: Mapping[str, Any],
+        pydantic_model: None = None,
+        name: str | None = None,
+        strict: bool = True,
+        parser: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        schema: Mapping[str, Any],
+        pydantic_model: None = None,
+        name: str | None = None,
+        strict: bool = True,
+        parser: Callable[[Any], T_co] = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        schema: None = None,
+        pydantic_model: type[T_co] = ...,
+        name: str | None = None,
+        strict: bool = True,
+        parser: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        schema: None = None,
+        pydantic_model: TypeForm[T_co] = ...,
+        name: str | None = None,
+        strict: bool = True,
+        parser: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        schema: None = None,
+        pydantic_model: type[M] = ...,
+        name: str | None = None,
+        strict: bool = True,
+        parser: Callable[[M], T_co] = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        schema: None = None,
+        pydantic_model: TypeForm[M] = ...,
+        name: str | None = None,
+        strict: bool = True,
+        parser: Callable[[M], T_co] = ...,
+    ) -> None: ...
     def __init__(
         self,
         schema: Mapping[str, Any] | None = None,
@@ -48,10 +110,10 @@ class StructuredOutput:
             raise ConfigurationError(f"strict is {strict!r}; give True or False")
         if parser is not None and not callable(parser):
             raise ConfigurationError(f"parser is {parser!r:.80}; give something to call with the value")
-        self.schema = schema
-        self.pydantic_model = pydantic_model
-        self.strict = strict
-        self.parser = parser
+        self.schema: Mapping[str, Any] | None = schema
+        self.pydantic_model: Any = pydantic_model
+        self.strict: bool = strict
+        self.parser: Callable[[Any], T_co] | None = parser
         self._validate_json: Callable[[str], Any] | None = None
         if schema is None:
             self._validate_json, json_schema, title = _pydantic(pydantic_model)
@@ -80,7 +142,7 @@ class StructuredOutput:
         names = ("path", "keyword", "reason")
         return [dict(zip(names, entry, strict=True)) for entry in self._core.report(provider)]
 
-    def read(self, text: str) -> Any:
+    def read(self, text: str) -> T_co:
         """The value in an answer's JSON text, validated, and through the parser if there is one.
 
         Raises:
@@ -93,7 +155,7 @@ class StructuredOutput:
         unfit: InvalidOutputError | None = None
         for text in texts:
             try:
-                value = self._json(text) if self._validate_json is None else self._model(text)
+                value: Any = self._json(text) if self._validate_json is None else self._model(text)
             except InvalidOutputError as error:
                 unfit = unfit or error
                 continue
@@ -103,7 +165,7 @@ class StructuredOutput:
 
     def _parse(self, value: Any, text: str) -> Any:
         if self.parser is None:
-            return value
+            return value  # type: ignore[no-any-return]
         try:
             return self.parser(value)
         except Exception as error:
@@ -150,7 +212,7 @@ def _quote_list(texts: list[str], limit: int = 600) -> str:
     return "; ".join(quoted)
 
 
-def structured_output(schema: Any) -> StructuredOutput | None:
+def structured_output(schema: Any) -> StructuredOutput[Any] | None:
     """What a caller gave as `schema`: a StructuredOutput, or a type or JSON Schema to make one of."""
     if schema is None or isinstance(schema, StructuredOutput):
         return schema
