@@ -36,6 +36,11 @@ fn nested(levels: usize) -> Value {
 fn openai_takes_ten_levels() {
     assert_eq!(refusal(&nested(10), Dialect::OpenAi), None);
     assert_refused(&nested(11), Dialect::OpenAi, &"/properties/in".repeat(10), "10 levels");
+    let mut empty = json!({"type": "object", "properties": {}, "required": [], "additionalProperties": false});
+    for _ in 0..10 {
+        empty = object(Map::from_iter([("in".to_owned(), empty)]));
+    }
+    assert_refused(&empty, Dialect::OpenAi, &"/properties/in".repeat(10), "10 levels");
     let lists =
         |levels: usize| (0..levels).fold(json!({"type": "integer"}), |it, _| json!({"type": "array", "items": it}));
     // Ours around it is a level too.

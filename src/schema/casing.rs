@@ -1,7 +1,7 @@
 //! Words of an `enum` or a `const` in another casing than the schema's. Anthropic does not promise the casing ("match
 //! without case and map back", its guide to structured outputs).
 
-use super::refs;
+use super::{keywords, refs};
 use serde_json::{Map, Value};
 
 /// Steps before giving up on an answer: unions inside unions could be tried in too many ways.
@@ -166,7 +166,7 @@ fn has_type(value: &Value, wanted: Option<&Value>) -> bool {
     let is = |name: &Value| match name.as_str() {
         Some("string") => value.is_string(),
         Some("number") => value.is_number(),
-        Some("integer") => is_whole(value),
+        Some("integer") => keywords::has_type(value, &"integer".into()),
         Some("boolean") => value.is_boolean(),
         Some("null") => value.is_null(),
         Some("array") => value.is_array(),

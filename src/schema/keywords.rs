@@ -107,7 +107,7 @@ pub fn type_of(value: &Value) -> &'static str {
 
 /// Whether a value is of a type, or of one in a list of types. A whole number is an integer, however it is written.
 pub fn has_type(value: &Value, kind: &Value) -> bool {
-    let whole = value.as_f64().is_some_and(|n| n.fract() == 0.0);
+    let whole = type_of(value) == "integer" || value.as_f64().is_some_and(|n| n.fract() == 0.0);
     types(kind).any(|kind| match kind {
         "number" => value.is_number(),
         "integer" => value.is_number() && whole,

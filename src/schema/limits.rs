@@ -3,6 +3,7 @@
 //! Nothing is counted twice that is sent once: a definition counts where it stands, not where it is referred to.
 
 use super::SchemaError;
+use super::keywords::allows;
 use super::refs::{self, join};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -107,7 +108,7 @@ fn characters(value: &Value) -> usize {
 /// schema may be recursive.
 fn too_deep(schema: &Value, path: &str, around: usize) -> Option<OverLimit> {
     let node = schema.as_object()?;
-    let is_container = node.contains_key("properties") || node.contains_key("items");
+    let is_container = allows(node, "object") || allows(node, "array");
     let levels = around + usize::from(is_container);
     if levels > MAX_LEVELS {
         return Some(over_strict_limit(path, MAX_LEVELS, "levels of nesting (move inner parts to '$defs')"));
