@@ -3,10 +3,11 @@
 use crate::answer::AnswerSchema;
 use crate::blocking::aside;
 use crate::bounds::{Expected, Intake, LARGE};
+use crate::conversation;
 use crate::deadline::Deadline;
 use crate::error::{ApiError, ApiErrorKind, Error, Result, quote};
 use crate::exchange::{Endpoint, Headers, Request, Response};
-use crate::generation::{self, Generation, GenerationConfig, Prompt};
+use crate::generation::{Generation, GenerationConfig, Prompt};
 use crate::json;
 use crate::providers::settings::Settings;
 use crate::providers::{self, Ask, Job, Notice, Prepared, Provider, Reading};
@@ -72,7 +73,7 @@ impl Client {
 
     /// As [`Client::check_text`], for each text of a conversation.
     pub fn check_turns(&self, turns: &[Value], place: impl Fn() -> String) -> Result<()> {
-        generation::check_texts(turns, place, |text| self.provider.check_text(text))
+        conversation::check_texts(turns, place, |text| self.provider.check_text(text))
     }
 
     /// Refuses the prompt at `index` of a batch's `source` if the provider would.

@@ -5,6 +5,7 @@
 //! | module | | |
 //! |---|---|---|
 //! | [`generation`] | pure | what is asked and what came back |
+//! | `conversation` | pure | the texts of a conversation, checked like prompts |
 //! | [`schema`] | pure | JSON Schema to each provider's dialect, and validation of answers |
 //! | [`providers`] | pure | one place a provider: builds requests, reads replies |
 //! | [`exchange`] | pure | HTTP as plain data |
@@ -32,6 +33,7 @@ mod blocking;
 pub mod bounds;
 mod candidates;
 pub mod client;
+mod conversation;
 mod deadline;
 mod disk;
 pub mod error;

@@ -20,6 +20,8 @@ PURE = [
     "src/answer.rs",
     "src/batch/assign.rs",
     "src/batch/caveats.rs",
+    "src/candidates.rs",
+    "src/conversation.rs",
     "src/batch/collect.rs",
     "src/batch/creation.rs",
     "src/batch/ids.rs",

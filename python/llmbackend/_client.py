@@ -145,14 +145,21 @@ class Client:
 
     def _read(self, shape: StructuredOutput, texts: Sequence[str]) -> tuple[str, Any]:
         """The first of the texts that fits, and its value. An error holds no key, even if the answer quotes one."""
+        quotes_key = False
+
+        def redact(text: str) -> str:
+            nonlocal quotes_key
+            safe = self._core.redact(text)
+            quotes_key = quotes_key or safe != text
+            return safe
+
         try:
-            return shape._read_first(texts)
+            return shape._read_first(texts, redact)
         except InvalidOutputError as error:
-            text = error.text or ""
-            message, safe = self._core.redact(str(error)), self._core.redact(text)
-            if (message, safe) == (str(error), text):
+            message, text = redact(str(error)), redact(error.text or "")
+            if not quotes_key:
                 raise
-            text = safe
+            texts = []  # a traceback would hold them
         # Without the cause, which holds the answer as it came.
         raise InvalidOutputError(message, text=text)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -18,6 +16,8 @@ def loads(text: str) -> Any:
     Raises:
         ValueError: It is not JSON.
     """
+    import json  # late: it takes milliseconds, and most users never need it
+
     try:
         return json.loads(text)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._json import loads
 from ._typing import Generic, T_co
 from .errors import ConfigurationError, MissingDependencyError
 
@@ -40,8 +41,6 @@ class Response(Generic[T_co]):
     def raw(self) -> Any:
         """The reply's body as the provider sent it, parsed from JSON. Integers are exact (a `Decimal` where they
         have more than 100,000 digits)."""
-        from ._json import loads  # late: it takes milliseconds, and most users never need it
-
         try:
             return loads(self._reply.raw.decode("utf-8-sig", "replace"))
         except ValueError:
@@ -60,15 +59,13 @@ class Response(Generic[T_co]):
         """
         if self._provider not in _TO_SDK:
             raise ConfigurationError(f"to_sdk() is for remote providers; {self._provider} runs here and has no SDK")
-        from ._json import loads
-
         raw = loads(self._reply.repaired())
         while isinstance(raw, list) and raw:  # Google wraps a reply into a list now and then
             raw = raw[0]
         return _TO_SDK[self._provider](raw)
 
     def __repr__(self) -> str:
-        return f"Response(text={self.text!r:.80}, finish_reason={self.finish_reason!r}, model={self.model!r})"
+        return f"Response(text={self.text!r:.80}, finish_reason={self.finish_reason!r:.80}, model={self.model!r:.80})"
 
 
 def _openai(raw: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._core import Schema
+from ._json import loads
 from ._typing import Generic, T_co, overload
 from .errors import ConfigurationError, InvalidOutputError
 
@@ -150,37 +151,38 @@ class StructuredOutput(Generic[T_co]):
         """
         return self._read_first([text])[1]
 
-    def _read_first(self, texts: Sequence[str]) -> tuple[str, Any]:
-        """The first of the texts of an answer that fits, and the value in it."""
+    def _read_first(self, texts: Sequence[str], redact: Callable[[str], str] = str) -> tuple[str, Any]:
+        """The first of the texts of an answer that fits, and the value in it.
+
+        Whatever a message quotes goes through `redact` before it is shortened: half a key would not be known again.
+        """
         unfit: InvalidOutputError | None = None
         for text in texts:
             try:
-                value: Any = self._json(text) if self._validate_json is None else self._model(text)
+                value: Any = self._json(text) if self._validate_json is None else self._model(text, redact)
             except InvalidOutputError as error:
                 unfit = unfit or error
                 continue
-            return text, self._parse(value, text)
+            return text, self._parse(value, text, redact)
         assert unfit is not None
         raise unfit
 
-    def _parse(self, value: Any, text: str) -> Any:
+    def _parse(self, value: Any, text: str, redact: Callable[[str], str]) -> Any:
         if self.parser is None:
             return value  # type: ignore[no-any-return]
         try:
             return self.parser(value)
         except Exception as error:
-            what = f"the parser did not take the answer: {type(error).__name__}: {_quote(str(error))}"
+            what = f"the parser did not take the answer: {type(error).__name__}: {_quote(redact(str(error)))}"
             raise InvalidOutputError(what, text=text) from error
 
     def _json(self, text: str) -> Any:
-        from ._json import loads  # late: it takes milliseconds, and most users never need it
-
         try:
             return loads(text)
         except ValueError as error:
             raise InvalidOutputError(f"the answer cannot be read: {error}", text=text) from error
 
-    def _model(self, text: str) -> Any:
+    def _model(self, text: str, redact: Callable[[str], str]) -> Any:
         from pydantic import ValidationError
 
         assert self._validate_json is not None
@@ -188,11 +190,13 @@ class StructuredOutput(Generic[T_co]):
             return self._validate_json(text)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
-            places = [f"at '{_quote('.'.join(map(str, one['loc'])), 80)}': {one['msg']}" for one in found[:10]]
+            places = [
+                f"at '{_quote(redact('.'.join(map(str, one['loc']))), 80)}': {redact(one['msg'])}" for one in found[:10]
+            ]
             message = f"the answer does not fit {_quote(self.name)}: {_quote_list(places)}"
             raise InvalidOutputError(message, text=text) from error
         except Exception as error:  # of a validator of the caller's
-            what = f"{type(error).__name__}: {_quote(str(error))}"
+            what = f"{type(error).__name__}: {_quote(redact(str(error)))}"
             message = f"a validator of {_quote(self.name)} did not take the answer: {what}"
             raise InvalidOutputError(message, text=text) from error
 

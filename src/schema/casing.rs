@@ -180,13 +180,6 @@ fn has_type(value: &Value, wanted: Option<&Value>) -> bool {
     }
 }
 
-fn is_whole(value: &Value) -> bool {
-    // An integer of more digits than a double takes is no double at all.
-    let is_written_whole = |number: &str| number.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
-    value.as_number().is_some_and(|number| is_written_whole(number.as_str()))
-        || value.as_f64().is_some_and(|number| number.fract() == 0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

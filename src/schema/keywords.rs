@@ -107,12 +107,19 @@ pub fn type_of(value: &Value) -> &'static str {
 
 /// Whether a value is of a type, or of one in a list of types. A whole number is an integer, however it is written.
 pub fn has_type(value: &Value, kind: &Value) -> bool {
-    let whole = type_of(value) == "integer" || value.as_f64().is_some_and(|n| n.fract() == 0.0);
+    let whole = is_whole(value);
     types(kind).any(|kind| match kind {
         "number" => value.is_number(),
         "integer" => value.is_number() && whole,
         other => type_of(value) == other,
     })
+}
+
+fn is_whole(value: &Value) -> bool {
+    // An integer of more digits than a double takes is no double at all.
+    let is_written_whole = |number: &str| number.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
+    value.as_number().is_some_and(|number| is_written_whole(number.as_str()))
+        || value.as_f64().is_some_and(|number| number.fract() == 0.0)
 }
 
 /// The type that a node without `type` must mean: the one that its keywords speak of. Keywords of other types do not
