@@ -184,8 +184,8 @@ class Batch(Generic[T_co]):
     def items(self) -> Iterator[BatchItem[T_co]]:
         """One item for each input, in order, in constant memory; also what is left of an expired or cancelled batch.
 
-        Each result file is read on its own. Of one that cannot be read, the inputs are "missing", a `UserWarning` names it,
-        and the next call fetches it again.
+        Each result file is read on its own. Where one cannot be read, inputs without a row are "missing", a
+        `UserWarning` names the file, and the next call fetches it again.
 
         Raises:
             APIError, APIConnectionError: No result file can be read, or the key is wrong.

@@ -41,7 +41,7 @@ impl Caveats {
         let mut reasons: Vec<String> =
             self.unread.iter().map(|file| format!("the {} could not be read ({})", file.name, file.reason)).collect();
         if self.shows_no_results {
-            reasons.push("the job names no file of results".into());
+            reasons.push("the job names no file for rows that it counts as done".into());
         }
         if let WithoutId::Unassigned(rows) = self.without_id {
             reasons.push(format!("{rows} result rows have no id, and it is not known whether one of them answers it"));
@@ -62,7 +62,9 @@ impl Caveats {
             ));
         }
         if self.shows_no_results {
-            warnings.push("the job counts rows that are done, but names no file of results for them".into());
+            warnings.push(
+                "the job names no file for rows that it counts as done; inputs without a row count as missing".into(),
+            );
         }
         if self.unknown_ids > 0 {
             warnings

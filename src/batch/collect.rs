@@ -17,6 +17,9 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::sync::Arc;
 
+/// Bytes of a row that are read at first, at most: a file may be long because of what stands between its rows.
+const MAX_FIRST_READ: usize = 1 << 20;
+
 /// What became of an input. Every input has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
@@ -144,7 +147,7 @@ impl Results {
         caveats: Caveats,
         (client, call): (Arc<Client>, Arc<Call>),
     ) -> Result<Self> {
-        let row_size = rows.len() as usize / found.rows.len().max(1) + 64;
+        let row_size = (rows.len() as usize / found.rows.len().max(1) + 64).min(MAX_FIRST_READ);
         let source = Source::Provider { client, call };
         let caveats = Caveats { order_is_guessed: order.is_guessed, other_lines: found.other_lines, ..caveats };
         let mut results = Self { row_size, caveats, ..Self::empty(batch_id, rows, source, order.ids) };

@@ -17,7 +17,7 @@ const SHORTEST_GAP: Duration = Duration::from_millis(10);
 /// How long a job that has ended may not show its results before that is believed.
 pub const MAX_RESULTS_LAG: Duration = Duration::from_secs(60);
 /// However large the caller's interval is: so often such a job is polled.
-pub const RESULTS_LAG_INTERVAL: Duration = Duration::from_secs(5);
+pub const RESULTS_LAG_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Whether a job that has ended without showing its results is polled on. All times are since the handle was made.
 #[derive(Debug, Default)]
