@@ -1,5 +1,7 @@
 //! HTTP as plain data: what a provider asks the transport to send, and what came back.
 
+use crate::ca_bundle::CaBundle;
+use crate::proxy::Route;
 use crate::redact::Redactor;
 use bytes::Bytes;
 use std::fs::File;
@@ -7,17 +9,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Whom to talk to, and how: what every request of a client has in common.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Endpoint {
     pub provider: &'static str,
-    /// Without a trailing slash.
+    /// Without a trailing slash, and without a query.
     pub base_url: String,
+    /// Goes with every request; may be empty, and may hold a credential.
+    pub query: String,
+    pub connect: Connect,
     pub headers: Vec<Header>,
     /// Seconds of silence after which a request counts as lost.
     pub timeout: Duration,
     pub max_retries: u32,
     /// Knows every credential that is sent.
     pub redactor: Redactor,
+}
+
+/// The way to a server. What is equal here shares its connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connect {
+    pub route: Route,
+    /// Whom to trust; None: what this machine trusts.
+    pub ca_bundle: Option<Arc<CaBundle>>,
 }
 
 #[derive(Clone)]
@@ -42,6 +55,7 @@ impl Endpoint {
     }
 
     pub fn url(&self, path: &str) -> String {
+        let path = with_query(path, &self.query);
         if path.starts_with('/') {
             return format!("{}{path}", self.origin());
         }
@@ -52,6 +66,25 @@ impl Endpoint {
     pub fn origin(&self) -> String {
         url::Url::parse(&self.base_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpoint({} at {})", self.provider, self.origin())
+    }
+}
+
+/// `path` with the parameters of `query` that it does not have already.
+pub fn with_query(path: &str, query: &str) -> String {
+    let name = |pair: &str| pair.split('=').next().unwrap_or(pair).to_owned();
+    let (_, own) = path.split_once('?').unwrap_or((path, ""));
+    let known: Vec<String> = own.split('&').map(name).collect();
+    let mut joined = path.to_owned();
+    for pair in query.split('&').filter(|pair| !pair.is_empty() && !known.contains(&name(pair))) {
+        joined.push(if joined.contains('?') { '&' } else { '?' });
+        joined.push_str(pair);
+    }
+    joined
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! | [`schema`] | pure | JSON Schema to each provider's dialect, and validation of answers |
 //! | [`providers`] | pure | one place a provider: builds requests, reads replies |
 //! | [`exchange`] | pure | HTTP as plain data |
+//! | `proxy` | pure | the way to a server |
 //! | [`redact`] | pure | credentials out of text |
 //! | [`jsonl`] | pure | rows out, rows in |
 //! | [`json`] | pure | reading what servers call JSON |
@@ -15,6 +16,8 @@
 //! | [`retry`] | pure | again? after how long? |
 //! | [`batch`] | both | many prompts as one job: plan, creation, lifecycle, collect (pure), submit, run, download (IO) |
 //! | [`error`] | pure | everything that can go wrong |
+//! | `ca_bundle` | IO | certificates of private authorities |
+//! | `connect_error` | pure | why there is no connection, in words |
 //! | `disk` | IO | temporary files |
 //! | [`transport`] | IO | the only file that opens a socket to a provider |
 //! | [`client`] | IO | build, send, read |
@@ -23,7 +26,9 @@
 
 pub mod answer;
 pub mod batch;
+mod ca_bundle;
 pub mod client;
+mod connect_error;
 mod disk;
 pub mod error;
 pub mod exchange;
@@ -31,6 +36,7 @@ pub mod generation;
 pub mod json;
 pub mod jsonl;
 pub mod providers;
+mod proxy;
 #[cfg(feature = "python")]
 mod py;
 pub mod redact;

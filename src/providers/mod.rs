@@ -1,6 +1,7 @@
 //! A folder of pure files for each provider: functions that build requests and read replies. No socket, no clock, no `&mut`.
 
 mod anthropic;
+mod base_url;
 mod errors;
 mod gemini;
 mod openai;

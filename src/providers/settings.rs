@@ -1,7 +1,9 @@
 //! What a client's options and the environment say about a provider, checked.
 
+use super::base_url::{BaseUrl, is_invisible};
 use crate::error::{Error, Result};
-use crate::exchange::{Endpoint, Header};
+use crate::exchange::{Connect, Endpoint, Header};
+use crate::proxy::{self, Route};
 use crate::redact::Redactor;
 use crate::suggest;
 use serde_json::{Map, Value};
@@ -10,15 +12,52 @@ use std::time::Duration;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 const DEFAULT_MAX_RETRIES: u32 = 2;
 /// Options that every remote provider has.
-const COMMON: &[&str] = &["api_key", "base_url", "timeout", "max_retries", "headers"];
+const COMMON: &[&str] = &["api_key", "base_url", "timeout", "max_retries", "headers", "ca_bundle"];
 
-/// Whether a base URL is the provider `host` itself, a regional host of it, or a stand-in that is mounted under its name.
-pub fn is_host(base_url: &str, host: &str) -> bool {
-    let is_its_name = |name: &str| name == host || name.strip_suffix(host).is_some_and(|region| region.ends_with('.'));
-    url::Url::parse(base_url).is_ok_and(|url| {
-        let mount = url.path_segments().and_then(|mut segments| segments.next());
-        url.host_str().is_some_and(is_its_name) || mount.is_some_and(is_its_name)
-    })
+/// The headers that say where a message ends and how it is written, beside all that begin with `proxy-`: one client speaks for
+/// all requests, and cannot know (RFC 9110, 7.6.1, 8 and 14; RFC 9112, 6).
+const FRAMING: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "expect",
+    "http2-settings",
+    "if-range",
+    "keep-alive",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What people put around a text in a shell, a file of variables or a letter.
+const QUOTES: &[(char, char)] = &[
+    ('"', '"'),
+    ('\'', '\''),
+    ('`', '`'),
+    ('\u{201c}', '\u{201d}'),
+    ('\u{2018}', '\u{2019}'),
+    ('\u{201e}', '\u{201c}'),
+    ('\u{201d}', '\u{201d}'),
+    ('\u{2019}', '\u{2019}'),
+    ('\u{ab}', '\u{bb}'),
+];
+
+/// `text` without the blanks and quotation marks around it, seen and unseen.
+fn bare(text: &str) -> &str {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
+    let unquoted = QUOTES.iter().find_map(|(open, close)| text.strip_prefix(*open)?.strip_suffix(*close));
+    unquoted.map_or(text, bare)
+}
+
+/// Whether a header is the client's alone to write.
+fn frames(name: &str) -> bool {
+    let name = name.trim().to_ascii_lowercase();
+    FRAMING.contains(&name.as_str()) || name.starts_with("proxy-")
 }
 
 /// By RFC 9110: a name is a token; a value here is printable ASCII, blanks and tabs.
@@ -63,49 +102,48 @@ impl Settings {
     pub fn text(&self, name: &str, variable: &str) -> Result<Option<String>> {
         let given = match self.options.get(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            Some(Value::String(text)) => Some(bare(text).to_owned()).filter(|text| !text.is_empty()),
             Some(_) => return Err(Error::configuration(format!("{} must be a str", source(name, "")))),
         };
         Ok(given.or_else(|| self.variable(variable)))
     }
 
     pub fn variable(&self, name: &str) -> Option<String> {
-        (self.environment)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        (self.environment)(name).map(|text| bare(&text).to_owned()).filter(|text| !text.is_empty())
     }
 
     /// A credential: as [`Settings::text`], and fit for a header.
     pub fn credential(&self, name: &str, variable: &str) -> Result<Option<String>> {
-        let key = self.text(name, variable)?;
-        match &key {
-            Some(key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Error::configuration(format!(
-                "the key in {} has a blank or a character that is not printable ASCII inside; copy it again",
-                source(name, variable)
-            ))),
-            _ => Ok(key),
+        let Some(key) = self.text(name, variable)? else { return Ok(None) };
+        let wrong = |why: &str| Error::configuration(format!("the key in {} {why}", source(name, variable)));
+        let is_quote = |c: char| QUOTES.iter().any(|(open, close)| c == *open || c == *close);
+        if key.starts_with(is_quote) || key.ends_with(is_quote) {
+            return Err(wrong("has a quotation mark at one end; copy it again"));
         }
+        if key.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer ")) {
+            return Err(wrong("begins with 'Bearer', which is added where it belongs; give the key alone"));
+        }
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong("has a blank or a character that is not printable ASCII inside; copy it again"));
+        }
+        Ok(Some(key))
     }
 
-    /// The base URL, without trailing slashes.
-    pub fn base_url(&self, variable: &str, default: &str) -> Result<String> {
-        let Some(text) = self.text("base_url", variable)? else { return Ok(default.to_owned()) };
-        let wrong = |why: &str| Err(Error::configuration(format!("base_url (or {variable}) {why}")));
-        match url::Url::parse(&text) {
-            Err(error) => wrong(&format!("is no URL ({error}); it looks like {default}")),
-            Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
-                wrong(&format!("must begin with http:// or https:// and name a host, like {default}"))
-            }
-            Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-                wrong("must end with its path: it has a query (?) or a fragment (#)")
-            }
-            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                wrong("must not hold a user name or password; use api_key or headers")
-            }
-            Ok(_) => Ok(text.trim_end_matches('/').to_owned()),
+    pub fn base_url(&self, variable: &str, default: &str) -> Result<BaseUrl> {
+        let wrong = |why: String| Error::configuration(format!("base_url (or {variable}) {why}"));
+        // Around a variable's value, the shell or a file leaves line breaks; in an option they are a mistake.
+        let given = self.options.get("base_url").and_then(Value::as_str).unwrap_or_default().trim_matches(' ');
+        if given.contains(char::is_control) && !given.trim().is_empty() {
+            return Err(wrong("holds a line break, a tab or another control character; copy it again".into()));
+        }
+        match self.text("base_url", variable)? {
+            Some(text) => BaseUrl::parse(&text, default).map_err(wrong),
+            None => Ok(BaseUrl::known(default)),
         }
     }
 
     /// The endpoint, with the provider's `headers` under the caller's own.
-    pub fn endpoint(&self, provider: &'static str, base_url: String, headers: Vec<Header>) -> Result<Endpoint> {
+    pub fn endpoint(&self, provider: &'static str, base: BaseUrl, headers: Vec<Header>) -> Result<Endpoint> {
         let mut headers = headers;
         for header in self.own_headers()? {
             headers.retain(|known| !known.name.eq_ignore_ascii_case(&header.name));
@@ -119,8 +157,23 @@ impl Settings {
         }
         let mut redactor = Redactor::default();
         headers.iter().filter(|header| header.secret).for_each(|header| redactor.add_header(&header.value));
-        let (timeout, max_retries) = (self.timeout()?, self.max_retries()?);
-        Ok(Endpoint { provider, base_url, headers, timeout, max_retries, redactor })
+        base.secrets().iter().for_each(|value| redactor.add_value(value));
+        let url = url::Url::parse(&base.address)
+            .map_err(|error| Error::configuration(format!("base_url is not a URL ({error})")))?;
+        let route = proxy::route(&url, &self.environment)?;
+        if let Route::Proxy(proxy) = &route {
+            redactor.add_password(proxy.password());
+        }
+        Ok(Endpoint {
+            provider,
+            base_url: base.address,
+            query: base.query,
+            connect: Connect { route, ca_bundle: None },
+            headers,
+            timeout: self.timeout()?,
+            max_retries: self.max_retries()?,
+            redactor,
+        })
     }
 
     fn timeout(&self) -> Result<Duration> {
@@ -160,6 +213,12 @@ impl Settings {
             Some(_) => return Err(wrong()),
         };
         let header = |(name, value): (&String, &Value)| {
+            if frames(name) {
+                return Err(Error::configuration(format!(
+                    "the header '{}' frames the message, which is the client's to do; leave it out",
+                    name.trim()
+                )));
+            }
             let value = value.as_str().ok_or_else(wrong)?.to_owned();
             // Whatever the caller adds may be a credential.
             Ok(Header { name: name.clone(), value, secret: true })
@@ -193,24 +252,70 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_is_cleaned_or_refused() {
+    fn a_base_url_is_an_option_or_a_variable() {
         let base = |text: &str| settings(json!({"base_url": text})).base_url("URL", "https://default/v1");
-        assert_eq!(base("http://h/v1//").unwrap(), "http://h/v1");
-        assert_eq!(base(" ").unwrap(), "https://default/v1");
-        for bad in ["h/v1", "ftp://h", "http://h/v1?x=1", "http://h/#a", "http://u:p@h/v1", "http://"] {
-            assert!(base(bad).is_err(), "{bad}");
+        assert_eq!(base(" http://h/v1// ").unwrap().address, "http://h/v1");
+        for blank in ["", " ", "\n"] {
+            assert_eq!(base(blank).unwrap().address, "https://default/v1");
+        }
+        for broken in ["http://h/v1\n", "\thttp://h/v1", "http://h/v1\r\nx: y", "http://h/\u{0}"] {
+            let error = base(broken).err().unwrap().to_string();
+            assert!(error.contains("base_url (or URL) holds a line break, a tab or another control"), "{error}");
+        }
+        let environment = Settings::new(Map::new(), |_| Some("\u{feff}\"http://h/v1?a=1\"\r\n".into()));
+        assert!(environment.base_url("URL", "").unwrap() == BaseUrl::parse("http://h/v1?a=1", "").unwrap());
+    }
+
+    #[test]
+    fn a_quoted_key_is_unquoted_or_refused() {
+        let key = |text: &str| settings(json!({"api_key": text})).credential("api_key", "OTHER");
+        for quoted in [
+            "\"sk-1\"",
+            "'sk-1'",
+            "`sk-1`",
+            " \"sk-1\"\n",
+            "\u{201c}sk-1\u{201d}",
+            "\u{2018}sk-1\u{2019}",
+            "\u{201e}sk-1\u{201c}",
+            "\u{ab}\u{a0}sk-1\u{a0}\u{bb}",
+            "'\"sk-1\"'",
+            "\u{feff}sk-1\u{200b}\r\n",
+            "\u{a0}sk-1",
+        ] {
+            assert_eq!(key(quoted).unwrap().as_deref(), Some("sk-1"), "{quoted:?}");
+        }
+        assert_eq!(key("\"\"").unwrap(), None);
+        for (wrong, why) in [
+            ("\"sk-secret", "quotation mark at one end"),
+            ("sk-secret'", "quotation mark at one end"),
+            ("\u{201c}sk-secret", "quotation mark at one end"),
+            ("Bearer sk-secret", "begins with 'Bearer'"),
+            ("\"bearer sk-secret\"", "begins with 'Bearer'"),
+            ("sk-\nsecret", "not printable ASCII"),
+            ("sk-\u{a0}secret", "not printable ASCII"),
+            ("sk-\u{200b}secret", "not printable ASCII"),
+        ] {
+            let error = key(wrong).unwrap_err().to_string();
+            assert!(
+                error.contains(why) && error.contains("the option api_key") && !error.contains("secret"),
+                "{error}"
+            );
         }
     }
 
     #[test]
-    fn a_provider_itself_is_told_by_host_or_mount() {
-        let host = "api.openai.com";
-        let mounted = "http://127.0.0.1:1/api.openai.com/v1";
-        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", mounted] {
-            assert!(is_host(url, host), "{url}");
+    fn a_header_that_frames_the_message_is_refused_by_name() {
+        for name in ["content-length", "Transfer-Encoding", " CONNECTION ", "TE", "proxy-authorization", "Content-Type"]
+        {
+            let result =
+                settings(json!({"headers": {name: "x"}})).endpoint("p", BaseUrl::known("http://h"), Vec::new());
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(&format!("the header '{}' frames the message", name.trim())), "{error}");
         }
-        for url in ["http://localhost:8000/v1", "https://api.openai.com.evil.org/v1", "https://notapi.openai.com/v1"] {
-            assert!(!is_host(url, host), "{url}");
+        for name in ["accept", "x-content-length", "host", "user-agent", "x-range"] {
+            assert!(
+                settings(json!({"headers": {name: "x"}})).endpoint("p", BaseUrl::known("http://h"), Vec::new()).is_ok()
+            );
         }
     }
 
@@ -226,7 +331,7 @@ mod tests {
             json!({"headers": {"a b": "c"}}),
             json!({"headers": {"a": "b\n"}}),
         ] {
-            assert!(settings(bad).endpoint("p", String::new(), Vec::new()).is_err());
+            assert!(settings(bad).endpoint("p", BaseUrl::known("http://h"), Vec::new()).is_err());
         }
     }
 }

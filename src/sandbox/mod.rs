@@ -123,7 +123,10 @@ impl Sandbox {
         let (temporary, directory) = match directory {
             Some(directory) => (None, directory),
             None => {
-                let folder = tempfile::Builder::new().prefix("llmbackend-sandbox-").tempdir()?;
+                let mut builder = tempfile::Builder::new();
+                #[cfg(unix)]
+                builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+                let folder = builder.prefix("llmbackend-sandbox-").tempdir()?;
                 let path = folder.path().to_path_buf();
                 (Some(folder), path)
             }

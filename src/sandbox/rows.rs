@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::store;
+
 /// The JSON object that stands at `offset`.
 pub fn read(input: &mut File, offset: u64, length: usize) -> io::Result<Map<String, Value>> {
     let mut bytes = vec![0; length];
@@ -44,7 +46,7 @@ impl LineFile {
                 self.bytes += 1;
                 writer
             }
-            none => none.insert(BufWriter::with_capacity(1 << 20, File::create(&self.path)?)),
+            none => none.insert(BufWriter::with_capacity(1 << 20, store::create(&self.path)?)),
         };
         self.bytes += line.len() as u64;
         writer.write_all(line)

@@ -6,7 +6,7 @@ mod names;
 mod reply;
 mod upload;
 
-use super::settings::{self, Settings};
+use super::settings::Settings;
 use super::{Ask, BatchApi, Prepared, Provider, Reading};
 use crate::answer::ReadingSchema;
 use crate::error::{ApiError, Error, Result};
@@ -24,20 +24,20 @@ const MOST_STOP_SEQUENCES: usize = 5;
 
 pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     settings.check_names(NAME, &["api_version"])?;
-    let base_url = settings.base_url("GOOGLE_GEMINI_BASE_URL", DEFAULT_BASE_URL)?;
-    let version = match settings.text("api_version", "GOOGLE_GENAI_API_VERSION")? {
-        Some(version) if version == "beta" => DEFAULT_VERSION.to_owned(),
-        Some(version) if version.bytes().all(|byte| byte.is_ascii_alphanumeric()) => version,
-        Some(_) => return Err(Error::configuration("api_version must be like \"v1beta\"")),
-        None => DEFAULT_VERSION.to_owned(),
-    };
-    // The client adds the version; people write it all the same.
-    let base_url = base_url.strip_suffix(&format!("/{version}")).unwrap_or(&base_url).to_owned();
+    let mut base_url = settings.base_url("GOOGLE_GEMINI_BASE_URL", DEFAULT_BASE_URL)?;
+    let given = settings.text("api_version", "GOOGLE_GENAI_API_VERSION")?;
+    if given.as_ref().is_some_and(|version| !version.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        return Err(Error::configuration("api_version must be like \"v1beta\""));
+    }
+    let given = given.map(|version| if version == "beta" { DEFAULT_VERSION.to_owned() } else { version });
+    // The client adds the version; people write it all the same, one or another.
+    let written = base_url.strip_segment(|last| given.as_deref() == Some(last) || is_version(last));
+    let version = given.or(written).unwrap_or_else(|| DEFAULT_VERSION.to_owned());
     let key = match settings.credential("api_key", "GOOGLE_API_KEY")? {
         Some(key) => Some(key),
         None => settings.credential("", "GEMINI_API_KEY")?,
     };
-    if key.is_none() && settings::is_host(&base_url, HOST) {
+    if key.is_none() && base_url.is_host(HOST) {
         return Err(Error::configuration(
             "no key for gemini: set GOOGLE_API_KEY (or GEMINI_API_KEY), or give the option api_key",
         ));
@@ -45,6 +45,14 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     let header = |value| Header { name: "x-goog-api-key".into(), value, secret: true };
     let endpoint = settings.endpoint(NAME, base_url, key.map(header).into_iter().collect())?;
     Ok((endpoint, Box::new(Gemini { version })))
+}
+
+/// `v1`, `v1beta`, `v1alpha`, `v1beta2` and the like.
+fn is_version(segment: &str) -> bool {
+    let Some(rest) = segment.strip_prefix('v') else { return false };
+    let stage = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    let stage_name = stage.trim_end_matches(|c: char| c.is_ascii_digit());
+    stage.len() < rest.len() && matches!(stage_name, "" | "alpha" | "beta")
 }
 
 struct Gemini {

@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::values;
 use crate::sandbox::http;
 use crate::sandbox::rows::LineFile;
+use crate::sandbox::store;
 
 /// Message Batches guide: 100,000 requests or 256 MB, whichever comes first.
 const REQUEST_LIMIT: usize = 100_000;
@@ -34,7 +35,7 @@ pub struct Row {
 
 /// Writes a body to `path`.
 pub async fn receive(mut body: Incoming, path: &Path) -> Result<(), ApiError> {
-    let mut file = BufWriter::with_capacity(256 * 1024, tokio::fs::File::create(path).await?);
+    let mut file = BufWriter::with_capacity(256 * 1024, tokio::fs::File::from_std(store::create(path)?));
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {

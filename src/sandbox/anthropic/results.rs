@@ -18,6 +18,7 @@ use super::{messages, validate};
 use crate::sandbox::Shared;
 use crate::sandbox::faults::Kind;
 use crate::sandbox::rows::{self, LineFile};
+use crate::sandbox::store;
 
 /// Runs `ran` of the requests and writes a line for each; returns what became of them, and the size of the file.
 pub fn write(
@@ -64,7 +65,7 @@ pub fn write(
     }
     let bytes = match out.finish(!batch.faults.has(Kind::NoFinalNewline))? {
         Some(bytes) => bytes,
-        None => File::create(&batch.results).map(|_| 0)?,
+        None => store::create(&batch.results).map(|_| 0)?,
     };
     Ok((counts, bytes))
 }

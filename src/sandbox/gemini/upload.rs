@@ -21,7 +21,7 @@ use super::messages::UPLOAD_REQUEST;
 use super::proto::{self, Names};
 use super::{Answer, pretty};
 use crate::sandbox::http::{self, Reply, header, query};
-use crate::sandbox::{Shared, lock};
+use crate::sandbox::{Shared, lock, store};
 
 /// A piece that is not the last one has a multiple of this length.
 const GRANULARITY: u64 = 8 * 1024 * 1024;
@@ -184,7 +184,7 @@ async fn advance(shared: &Arc<Shared>, parts: &Parts, body: &mut Incoming) -> An
 
 /// Writes a piece behind the first `offset` bytes; what an earlier try left there is overwritten.
 async fn append(path: &Path, offset: u64, body: &mut Incoming) -> Result<u64, ApiError> {
-    let mut file = tokio::fs::OpenOptions::new().create(true).write(true).truncate(false).open(path).await?;
+    let mut file = tokio::fs::File::from_std(store::open(path)?);
     file.set_len(offset).await?;
     file.seek(io::SeekFrom::Start(offset)).await?;
     let mut file = BufWriter::with_capacity(256 * 1024, file);

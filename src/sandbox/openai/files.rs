@@ -16,7 +16,7 @@ use super::{Answer, header, limit, list_page, query, values};
 use crate::sandbox::Shared;
 use crate::sandbox::http;
 use crate::sandbox::multipart::{Event, Reader};
-use crate::sandbox::store::StoredFile;
+use crate::sandbox::store::{self, StoredFile};
 
 const PURPOSES: [&str; 6] = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"];
 /// Whether MB means 10^6 or 2^20 is not documented; what passes here passes both ways.
@@ -69,7 +69,7 @@ pub async fn upload(shared: &Arc<Shared>, parts: &Parts, mut body: Incoming) -> 
 async fn receive(reader: &mut Reader, body: &mut Incoming, path: &std::path::Path) -> Result<Form, ApiError> {
     let malformed = |why: &str| ApiError::invalid(None, "", format!("Could not parse multipart form: {why}."));
     let mut form = Form::default();
-    let mut file = BufWriter::with_capacity(256 * 1024, tokio::fs::File::create(path).await?);
+    let mut file = BufWriter::with_capacity(256 * 1024, tokio::fs::File::from_std(store::create(path)?));
     let mut in_file = false;
     loop {
         match reader.next().map_err(|why| malformed(&why))? {
