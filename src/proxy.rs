@@ -1,8 +1,8 @@
 //! Which proxy a server is reached through: what the environment's variables say, as curl, requests and httpx read them.
 
 use crate::error::{Error, Result};
+use core::net::IpAddr;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use std::net::IpAddr;
 use url::{Host, Url};
 
 /// Schemes of proxies, and the port where none is given.

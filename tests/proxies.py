@@ -40,6 +40,9 @@ class Listener:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Closing alone leaves a thread in accept(), which would take one more connection.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 
@@ -55,15 +58,15 @@ def read_request(connection: socket.socket) -> bytes:
     length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
     while len(body) < length:
         body += connection.recv(65536)
-    return head
+    return head + b"\r\n\r\n" + body
 
 
 def answering(reply: bytes = ANSWER) -> Callable[[Listener, socket.socket], None]:
     """An HTTP server or proxy that gives the same answer to everything."""
 
     def serve(listener: Listener, connection: socket.socket) -> None:
-        while head := read_request(connection):
-            listener.seen.append(head)
+        while request := read_request(connection):
+            listener.seen.append(request)
             connection.sendall(reply)
             if reply is not ANSWER:
                 return

@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 import pytest
 from recorder import Recorder, Reply, answer
+from support import OWN_ENV, run_python
 
 import llmbackend
 from llmbackend import ConfigurationError, GenerationConfig, UnsupportedParameterWarning

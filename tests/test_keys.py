@@ -425,7 +425,7 @@ def test_a_key_in_another_form_is_in_no_error(provider: Provider, box: Any, form
             Reply(
                 401, {"content-type": "application/json", "x-request-id": quoted, "request-id": quoted}, body.encode()
             ),
-            Reply(200, {"content-type": "text/html"}, b"x" * 190 + b" " + quoted.encode()),
+            Reply(200, {"content-type": "text/html"}, b"x" * 170 + b" " + quoted.encode()),
             Reply(302, {"location": f"https://elsewhere/?key={quoted}"}),
         ]
         for reply in replies:
