@@ -3,6 +3,7 @@
 use crate::answer::AnswerSchema;
 use crate::blocking::aside;
 use crate::bounds::{Expected, Intake, LARGE};
+use crate::ca_bundle::CaBundle;
 use crate::conversation;
 use crate::deadline::Deadline;
 use crate::error::{ApiError, ApiErrorKind, Error, Result, quote};
@@ -11,6 +12,7 @@ use crate::generation::{Generation, GenerationConfig, Prompt};
 use crate::json;
 use crate::providers::settings::Settings;
 use crate::providers::{self, Ask, Job, Notice, Prepared, Provider, Reading};
+use crate::proxy::Route;
 use crate::retry::{self, Advice};
 use crate::transport::Transport;
 use bytes::Bytes;
@@ -40,7 +42,9 @@ impl Client {
         if model.trim().is_empty() {
             return Err(Error::configuration("model is empty; name the model to ask"));
         }
-        let (endpoint, provider) = providers::open(provider, settings)?;
+        let ca_bundle = settings.text("ca_bundle", "")?;
+        let (mut endpoint, provider) = providers::open(provider, settings)?;
+        endpoint.connect.ca_bundle = ca_bundle.map(|path| CaBundle::load(&path).map(Arc::new)).transpose()?;
         let (endpoint, provider) = (Arc::new(endpoint), provider.into());
         Ok(Self { endpoint, provider, model: model.to_owned(), wants_fallback: Arc::default() })
     }
@@ -252,6 +256,9 @@ impl Client {
     pub fn error_reply(&self, response: &Response) -> Failure {
         let mut error = self.provider.read_error(&self.redacted(response));
         let advice = advise(&response.headers, &mut error);
+        if matches!(&self.endpoint.connect.route, Route::Proxy(proxy) if proxy.reads_requests) && !is_json(response) {
+            error.message.push_str(&format!(". It may come from {}", self.on_the_way()));
+        }
         Failure { error: Error::Api(Box::new(error)), advice }
     }
 
@@ -316,12 +323,20 @@ impl Client {
             provider: self.endpoint.provider.into(),
             status: Some(response.status),
             code: None,
-            message: format!("{message}. Check base_url, and proxies on the way."),
+            message: format!("{message}. Check base_url, and {}.", self.on_the_way()),
             request_id: None,
             retry_after: None,
             body: None,
         };
         self.complete(Error::Api(Box::new(error)), response)
+    }
+
+    /// Who may have answered in the server's place.
+    fn on_the_way(&self) -> String {
+        match &self.endpoint.connect.route {
+            Route::Proxy(proxy) => format!("the proxy {proxy} on the way"),
+            _ => "proxies on the way".into(),
+        }
     }
 
     /// Adds what only the reply knows to an error that was found in its body.
@@ -418,6 +433,10 @@ fn advise(headers: &Headers, error: &mut ApiError) -> Advice {
     advice.wait = advice.wait.or(error.retry_after);
     error.retry_after = advice.wait;
     advice
+}
+
+fn is_json(response: &Response) -> bool {
+    json::parse(&response.body).is_ok()
 }
 
 /// A request that did not succeed, and what the server says about another try.

@@ -1,4 +1,4 @@
-//! Temporary files: without a name, so that nothing is left behind, however the process ends. TMPDIR says where.
+//! Temporary files: private, and without a name, so that nothing is left behind, however the process ends. TMPDIR says where.
 
 use crate::error::{Error, Result};
 use crate::inline::RowSink;

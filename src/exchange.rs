@@ -1,6 +1,7 @@
 //! HTTP as plain data: what a provider asks the transport to send, and what came back.
 
-use crate::providers::address::BaseUrl;
+use crate::ca_bundle::CaBundle;
+use crate::proxy::Route;
 use crate::redact::Redactor;
 use bytes::Bytes;
 use std::fs::File;
@@ -8,10 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Whom to talk to, and how: what every request of a client has in common.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Endpoint {
     pub provider: &'static str,
-    pub base_url: BaseUrl,
+    /// Without a trailing slash, and without a query.
+    pub base_url: String,
+    /// Goes with every request; may be empty, and may hold a credential.
+    pub query: String,
+    pub connect: Connect,
     pub headers: Vec<Header>,
     /// Seconds of silence after which a request counts as lost.
     pub timeout: Duration,
@@ -24,6 +29,14 @@ pub struct Endpoint {
     pub max_response_bytes: u64,
     /// How long a single call may take with its retries.
     pub deadline: Option<Duration>,
+}
+
+/// The way to a server. What is equal here shares its connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connect {
+    pub route: Route,
+    /// Whom to trust; None: what this machine trusts.
+    pub ca_bundle: Option<Arc<CaBundle>>,
 }
 
 #[derive(Clone)]
@@ -46,6 +59,38 @@ impl Endpoint {
     pub fn redact(&self, text: &str) -> String {
         self.redactor.redact(text)
     }
+
+    pub fn url(&self, path: &str) -> String {
+        let path = with_query(path, &self.query);
+        if path.starts_with('/') {
+            return format!("{}{path}", self.origin());
+        }
+        format!("{}/{path}", self.base_url)
+    }
+
+    /// The scheme and host of the base URL: all of it that is safe to show.
+    pub fn origin(&self) -> String {
+        url::Url::parse(&self.base_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpoint({} at {})", self.provider, self.origin())
+    }
+}
+
+/// `path` with the parameters of `query` that it does not have already.
+pub fn with_query(path: &str, query: &str) -> String {
+    let name = |pair: &str| pair.split('=').next().unwrap_or(pair).to_owned();
+    let (_, own) = path.split_once('?').unwrap_or((path, ""));
+    let known: Vec<String> = own.split('&').map(name).collect();
+    let mut joined = path.to_owned();
+    for pair in query.split('&').filter(|pair| !pair.is_empty() && !known.contains(&name(pair))) {
+        joined.push(if joined.contains('?') { '&' } else { '?' });
+        joined.push_str(pair);
+    }
+    joined
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! | [`schema`] | pure | JSON Schema to each provider's dialect, and validation of answers |
 //! | [`providers`] | pure | one place a provider: builds requests, reads replies |
 //! | [`exchange`] | pure | HTTP as plain data |
+//! | `proxy` | pure | the way to a server |
 //! | [`redact`] | pure | credentials out of text |
 //! | [`jsonl`] | pure | rows out, rows in |
 //! | [`json`] | pure | reading what servers call JSON |
@@ -19,6 +20,8 @@
 //! | [`retry`] | pure | again? after how long? |
 //! | [`batch`] | both | many prompts as one job: plan, creation, lifecycle, collect (pure), submit, run, download (IO) |
 //! | [`error`] | pure | everything that can go wrong |
+//! | `ca_bundle` | IO | certificates of private authorities |
+//! | `connect_error` | pure | why there is no connection, in words |
 //! | `disk` | IO | temporary files |
 //! | `blocking` | IO | long work, on a thread of its own |
 //! | `deadline` | IO | the time that a call may take |
@@ -31,8 +34,10 @@ pub mod answer;
 pub mod batch;
 mod blocking;
 pub mod bounds;
+mod ca_bundle;
 mod candidates;
 pub mod client;
+mod connect_error;
 mod conversation;
 mod deadline;
 mod disk;
@@ -43,6 +48,7 @@ mod inline;
 pub mod json;
 pub mod jsonl;
 pub mod providers;
+mod proxy;
 #[cfg(feature = "python")]
 mod py;
 pub mod redact;

@@ -2,58 +2,56 @@
 //! knowledge, and nothing from a header or a URL in an error's text, since these may hold a key.
 
 use crate::bounds::Intake;
+use crate::connect_error::{self, chain};
 use crate::disk;
 use crate::error::{ConnectionError, Error, Result};
-use crate::exchange::{Body, Endpoint, Headers, Method, Request, Response};
+use crate::exchange::{Body, Connect, Endpoint, Headers, Method, Request, Response};
 use crate::jsonl::read_at;
+use crate::proxy::Route;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const UPLOAD_CHUNK: usize = 256 * 1024;
 
+/// So many ways to servers, each with its own proxy and trust, keep their connections.
+const MAX_POOLS: usize = 16;
+
 /// The connections of one process. Cheap to clone; must not outlive a fork (`py/runtime.rs` sees to that).
 #[derive(Clone)]
 pub struct Transport {
-    http: reqwest::Client,
-    /// For servers on this machine, which no proxy reaches; None where no proxy is set.
-    direct: Option<reqwest::Client>,
+    /// A pool for each way to a server, the oldest first.
+    pools: Arc<Mutex<Vec<(Connect, reqwest::Client)>>>,
 }
 
 impl Transport {
-    /// Builds the connection pool; must be called inside a tokio runtime.
+    /// Builds the connection pool for servers without a proxy; must be called inside a tokio runtime.
     pub fn new() -> Result<Self> {
         // Err only says that this process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("llmbackend/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tcp_nodelay(true)
-                .tcp_keepalive(Duration::from_secs(60))
-                // A redirect turns a POST into a GET and may lead a credential elsewhere: it is reported instead.
-                .redirect(reqwest::redirect::Policy::none())
-                // Ours to decide, request by request (retry.rs).
-                .retry(reqwest::retry::never())
-        };
-        let bundled_roots = || {
-            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|cert| reqwest::Certificate::from_der(cert).ok())
-        };
-        let build = |change: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder| {
-            change(builder())
-                .build()
-                // A machine without CA files.
-                .or_else(|_| change(builder()).tls_certs_only(bundled_roots()).build())
-                .map_err(|error| Error::configuration(format!("no HTTP client can be built: {}", chain(&error))))
-        };
-        let http = build(|builder| builder)?;
-        let direct = has_proxy().then(|| build(|builder| builder.no_proxy())).transpose()?;
-        Ok(Self { http, direct })
+        let transport = Self { pools: Arc::default() };
+        transport.pool(&Connect { route: Route::Direct, ca_bundle: None })?;
+        Ok(transport)
+    }
+
+    /// The connections for one way to a server, made when it is first used.
+    fn pool(&self, connect: &Connect) -> Result<reqwest::Client> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pool)) = pools.iter().find(|(known, _)| known == connect) {
+            return Ok(pool.clone());
+        }
+        let pool = build_pool(connect)?;
+        if pools.len() == MAX_POOLS {
+            // Requests in flight hold it a while longer.
+            pools.remove(0);
+        }
+        pools.push((connect.clone(), pool.clone()));
+        Ok(pool)
     }
 
     /// Sends `request` and reads the reply: of a success what `intake` takes, of an error the beginning.
@@ -121,8 +119,7 @@ impl Transport {
             Method::Post => reqwest::Method::POST,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let direct = self.direct.as_ref().filter(|_| endpoint.base_url.is_loopback());
-        let mut builder = direct.unwrap_or(&self.http).request(method, endpoint.base_url.join(&request.path));
+        let mut builder = self.pool(&endpoint.connect)?.request(method, endpoint.url(&request.path));
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
@@ -136,7 +133,14 @@ impl Transport {
                 .body(watch.upload(head.clone(), file.clone(), *offset..offset + length, tail.clone())),
         };
         // `headers` replaces what is there: the client's own headers come last and win.
-        watch.read(builder.headers(header_map(endpoint)?).send()).await
+        let reply = watch.read(builder.headers(header_map(endpoint)?).send()).await?;
+        match &endpoint.connect.route {
+            // The proxy's own answer: no server has seen the request.
+            Route::Proxy(proxy) if proxy.reads_requests && reply.status().as_u16() == 407 => {
+                Err(failure(endpoint, connect_error::not_let_through(proxy), false, false))
+            }
+            _ => Ok(reply),
+        }
     }
 }
 
@@ -145,6 +149,40 @@ pub struct Reply {
     pub response: Response,
     /// It is longer than what may be read of it.
     pub is_cut: bool,
+}
+
+fn build_pool(connect: &Connect) -> Result<reqwest::Client> {
+    let no_client =
+        |error: reqwest::Error| Error::configuration(format!("no HTTP client can be built: {}", chain(&error)));
+    let builder = || -> Result<reqwest::ClientBuilder> {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("llmbackend/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(60))
+            // A redirect turns a POST into a GET and may lead a credential elsewhere: it is reported instead.
+            .redirect(reqwest::redirect::Policy::none())
+            // Ours to decide, request by request (retry.rs).
+            .retry(reqwest::retry::never());
+        Ok(match &connect.route {
+            Route::System if cfg!(any(target_os = "macos", windows)) => builder,
+            Route::System | Route::Direct => builder.no_proxy(),
+            Route::Proxy(proxy) => builder.no_proxy().proxy(reqwest::Proxy::all(&proxy.url).map_err(no_client)?),
+        })
+    };
+    let roots = |certificates: &[&[u8]]| {
+        let certificates = certificates.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok());
+        builder().map(|builder| builder.tls_certs_only(certificates))
+    };
+    if let Some(bundle) = &connect.ca_bundle {
+        let certificates: Vec<&[u8]> = bundle.certificates.iter().map(Vec::as_slice).collect();
+        return roots(&certificates)?.build().map_err(no_client);
+    }
+    builder()?.build().or_else(|_| {
+        // A machine without CA files.
+        let bundled: Vec<&[u8]> = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| &**der).collect();
+        roots(&bundled)?.build().map_err(no_client)
+    })
 }
 
 /// How far a download has come.
@@ -266,12 +304,9 @@ impl<'e> Watch<'e> {
     fn explain(&self, error: reqwest::Error) -> Error {
         let sent = !(error.is_connect() || error.is_builder());
         let timed_out = error.is_timeout();
-        let cause = chain(&error.without_url());
-        let message = if sent {
-            format!("the connection broke before the whole answer was here: {cause}")
-        } else {
-            format!("cannot connect to {}: {cause}. Check base_url and the network.", self.endpoint.base_url.origin())
-        };
+        let error = error.without_url();
+        let explain = if sent { connect_error::broke } else { connect_error::cannot_connect };
+        let message = explain(self.endpoint, &error);
         failure(self.endpoint, message, timed_out, sent)
     }
 
@@ -298,25 +333,4 @@ fn read_piece(file: &File, at: u64, end: u64) -> std::io::Result<Bytes> {
     }
     piece.truncate(read);
     Ok(piece.into())
-}
-
-/// Whether the environment names a proxy.
-fn has_proxy() -> bool {
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"].into_iter().any(is_set)
-}
-
-/// An error and its causes, which is where reqwest keeps the interesting part.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

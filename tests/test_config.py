@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 import pytest
 from recorder import Recorder, Reply, answer
+from support import OWN_ENV, run_python
 
 import llmbackend
 from llmbackend import ConfigurationError, GenerationConfig, UnsupportedParameterWarning
@@ -314,7 +315,24 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"api_key": "sk-ü"}, "ASCII"),
     ({"base_url": "api.openai.com/v1"}, "base_url"),
     ({"base_url": "ftp://h/v1"}, "http"),
-    ({"base_url": "http://h/v1?api-version=1"}, "query"),
+    ({"base_url": "http://h/v1?api-version=1#"}, "fragment"),
+    ({"base_url": "http:///v1"}, "name a host"),
+    ({"base_url": "http:/v1"}, "name a host"),
+    ({"base_url": "http://:80"}, "is not a URL"),
+    ({"base_url": "http://?x"}, "is not a URL"),
+    ({"base_url": "http://."}, "name a host"),
+    ({"base_url": "https://a..b/v1"}, "name a host"),
+    ({"base_url": "http://h/v1\r\nx-evil: 1"}, "line break, a tab"),
+    ({"base_url": "http://h/v1\n"}, "line break, a tab"),
+    ({"base_url": "http://h\t/v1"}, "line break, a tab"),
+    ({"base_url": "http://h/v1?a=\x00"}, "line break, a tab"),
+    ({"base_url": "http://h/v1\u2028x"}, "U+2028"),
+    ({"base_url": "http://h/a b"}, "U+0020"),
+    ({"api_key": "Bearer se cret"}, "begins with 'Bearer'"),
+    ({"api_key": '"se cret'}, "quotation mark at one end"),
+    ({"api_key": "\u201cse cret"}, "quotation mark at one end"),
+    ({"api_key": "se cret\nse cret"}, "blank"),
+    ({"api_key": "se\u00a0cret"}, "ASCII"),
     ({"base_url": "http://h/v1#x"}, "fragment"),
     ({"base_url": "http://u:p@h/v1"}, "user name"),
     ({"timeout": 0}, "timeout"),
@@ -366,3 +384,55 @@ def test_extra_does_not_overwrite_the_config(provider: str, key: str) -> None:
         with pytest.raises(llmbackend.ConfigurationError, match=key):
             client.get_response("a", {"temperature": 0.5, "top_p": 0.5, "extra": {key: 0.1}})
         assert box.requests() == []
+
+
+FRAMING = [
+    *("content-length", "Transfer-Encoding", "CONNECTION", "te", "Trailer", "upgrade", "Keep-Alive", "expect", "range"),
+    *("Proxy-Authorization", "proxy-connection", "Proxy-Anything", "content-encoding", "Accept-Encoding"),
+    *("Content-Type", "content-range", "if-range", "HTTP2-Settings", " content-length", "Content-Length \t"),
+]
+
+
+@pytest.mark.parametrize("name", FRAMING)
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+def test_a_header_that_frames_a_message_is_refused_by_name(recorder: Recorder, provider: str, name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        llmbackend.Client(provider, "m", api_key="k", base_url=recorder.root, headers={"x-a": "b", name: "5"})
+    assert f"the header '{name.strip()}' frames the message, which is the client's to do" in str(caught.value)
+    assert recorder.requests == []
+
+
+def test_headers_that_only_look_like_framing_are_sent(recorder: Recorder) -> None:
+    headers = {"x-content-length": "5", "Host": "virtual.example", "accept": "application/json; q=1", "x-te": "a"}
+    found = head(recorder, base_url=recorder.url, headers=headers)
+    assert {name.lower(): value for name, value in headers.items()}.items() <= found.items()
+
+
+@pytest.mark.parametrize(
+    "quoted", ['"{}"', "'{}'", "`{}`", "\u201c{}\u201d", "\u2018{}\u2019", ' "{}" \n', "\ufeff{}", "\u00a0{}\r\n"]
+)
+def test_a_key_is_taken_out_of_its_quotation_marks(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, quoted: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", quoted.format("sk-env"))
+    monkeypatch.setenv("OPENAI_BASE_URL", quoted.format(recorder.url))
+    assert head(recorder)["authorization"] == "Bearer sk-env"
+    assert head(recorder, api_key=quoted.format("sk-own"))["authorization"] == "Bearer sk-own"
+
+
+@pytest.mark.parametrize(
+    "key", ['"sk-secret', "sk-secret\u201d", "Bearer sk-secret", "'bearer sk-secret'", "sk-\nsecret"]
+)
+def test_a_broken_key_of_the_environment_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(
+        ConfigurationError, match="the key in the option api_key or in the environment's OPENAI_API_KEY"
+    ) as caught:
+        llmbackend.Client("openai", "m")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_variable_of_other_bytes_is_no_key_that_is_missing() -> None:
+    code = "import llmbackend\ntry:\n    llmbackend.client('openai', 'm')\nexcept llmbackend.ConfigurationError as e:\n    print(e)"
+    environment = {**OWN_ENV, "OPENAI_API_KEY": b"sk-\xff"}
+    assert "not printable ASCII" in run_python(code, env=environment)

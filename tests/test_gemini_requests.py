@@ -391,6 +391,9 @@ def test_no_key_for_gemini_itself(recorder: Recorder) -> None:
     [
         ("/proxy/", {}, "/proxy/v1beta"), ("", {"api_version": "v1"}, "/v1"), ("", {"api_version": "beta"}, "/v1beta"),
         ("/v1beta", {}, "/v1beta"), ("/p/v1beta/", {}, "/p/v1beta"),
+        ("/v1beta", {"api_version": "v1"}, "/v1"), ("/v1/", {"api_version": "v1beta"}, "/v1beta"),
+        ("/p/v1alpha", {"api_version": "beta"}, "/p/v1beta"), ("/v1beta2", {"api_version": "v1"}, "/v1"),
+        ("/v1", {}, "/v1"), ("/v1alpha", {}, "/v1alpha"), ("/vertex", {"api_version": "v1"}, "/vertex/v1"),
     ],
 )  # fmt: skip
 def test_base_url_from_the_environment(

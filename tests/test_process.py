@@ -207,6 +207,67 @@ def test_temporary_files_are_where_they_belong_and_go(box: Any, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@on_linux
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
+@pytest.mark.parametrize("native", [True, False])
+def test_temporary_files_are_private_whatever_the_umask(box: Any, tmp_path: Path, umask: int, native: bool) -> None:
+    code = f"""
+    os.umask({umask})
+    folder = os.environ["TMPDIR"]
+    def modes():
+        paths = [f"/proc/self/fd/{{n}}" for n in os.listdir("/proc/self/fd")]
+        return [oct(os.stat(path).st_mode & 0o777) for path in paths
+                if os.path.lexists(path) and os.readlink(path).startswith(folder)]
+    found = []
+    def inputs():
+        for n in range(3000 if {native} else 30):
+            if n == 25:
+                found.extend(modes())
+            yield f"Prompt {{n}}"
+    batch = client.submit_batch(inputs(), batch_options={{"native": {native}}}).wait(0.01)
+    batch.results()
+    found.extend(modes())
+    tell(modes=sorted(set(found)), count=len(found))
+    """
+    told = run(code, box.options("openai"), TMPDIR=str(tmp_path))
+    assert told["modes"] == ["0o600"]
+    assert told["count"] >= 2
+
+
+SANDBOX = """
+os.umask({umask})
+with llmbackend.sandbox(directory={directory!r}) as box:
+    for provider in ("openai", "anthropic", "gemini"):
+        one = llmbackend.client(provider, "m", **box.options(provider))
+        for count in (2, 5001 if provider == "gemini" else 3):
+            inputs = [str(n) for n in range(count)]
+            assert one.submit_batch(inputs, batch_options={{"native": True}}).wait(0.01).results() == inputs
+    folder = {directory!r}
+    if folder is None:
+        (name,) = [name for name in os.listdir(os.environ["TMPDIR"]) if name.startswith("llmbackend-sandbox-")]
+        folder = os.path.join(os.environ["TMPDIR"], name)
+    mode = lambda path: oct(os.stat(path).st_mode & 0o777)
+    files = sorted({{mode(os.path.join(folder, name)) for name in os.listdir(folder)}})
+    tell(folder=mode(folder), files=files)
+"""
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o177])
+def test_the_sandbox_keeps_its_files_to_itself(tmp_path: Path, umask: int) -> None:
+    private = {"folder": "0o700", "files": ["0o600"]}
+    temporary = SANDBOX.format(umask=umask, directory=None)
+    # A umask that takes the owner's rights away takes them from the folder, too.
+    if umask != 0o177:
+        assert run(temporary, {"api_key": "k"}, TMPDIR=str(tmp_path)) == private
+        made = str(tmp_path / "new" / "folder")
+        assert run(SANDBOX.format(umask=umask, directory=made), {"api_key": "k"}) == private
+    named = tmp_path / "named"
+    named.mkdir()
+    named.chmod(0o755)
+    told = run(SANDBOX.format(umask=umask, directory=str(named)), {"api_key": "k"})
+    assert told == {"folder": "0o755", "files": ["0o600"]}
+
+
 def test_an_interrupted_batch_leaves_no_file(box: Any, tmp_path: Path) -> None:
     box.fault("stall@POST /v1/files")
     process = start("interrupted(lambda: client.submit_batch(['a']))", box.options("openai"), TMPDIR=str(tmp_path))

@@ -1,7 +1,7 @@
 //! A folder of pure files for each provider: functions that build requests and read replies. No socket, no clock, no `&mut`.
 
-pub mod address;
 mod anthropic;
+mod base_url;
 mod errors;
 mod fields;
 mod gemini;

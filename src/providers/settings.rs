@@ -1,9 +1,10 @@
 //! What a client's options and the environment say about a provider, checked.
 
-use super::address::BaseUrl;
+use super::base_url::{BaseUrl, is_invisible};
 use crate::bounds::{DEFAULT_MAX_ANSWER, MIN_MAX_ANSWER};
 use crate::error::{Error, Result};
-use crate::exchange::{Endpoint, Header};
+use crate::exchange::{Connect, Endpoint, Header};
+use crate::proxy::{self, Route};
 use crate::redact::Redactor;
 use crate::suggest;
 use serde_json::{Map, Value};
@@ -12,7 +13,12 @@ use std::time::Duration;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 const DEFAULT_MAX_RETRIES: u32 = 2;
 const TIME_SCALE: &str = "LLMBACKEND_TEST_TIMESCALE";
-/// Headers that say where a message ends, or how its body is encoded: a wrong one breaks the request, or a download.
+/// Options that every remote provider has.
+const COMMON: &[&str] =
+    &["api_key", "base_url", "timeout", "deadline", "max_retries", "max_response_bytes", "headers", "ca_bundle"];
+
+/// The headers that say where a message ends and how it is written, beside all that begin with `proxy-`: one client speaks for
+/// all requests, and cannot know (RFC 9110, 7.6.1, 8 and 14; RFC 9112, 6).
 const FRAMING: &[&str] = &[
     "accept-encoding",
     "connection",
@@ -21,16 +27,41 @@ const FRAMING: &[&str] = &[
     "content-range",
     "content-type",
     "expect",
+    "http2-settings",
+    "if-range",
     "keep-alive",
-    "proxy-connection",
     "range",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
 ];
-/// Options that every remote provider has.
-const COMMON: &[&str] = &["api_key", "base_url", "timeout", "deadline", "max_retries", "max_response_bytes", "headers"];
+
+/// What people put around a text in a shell, a file of variables or a letter.
+const QUOTES: &[(char, char)] = &[
+    ('"', '"'),
+    ('\'', '\''),
+    ('`', '`'),
+    ('\u{201c}', '\u{201d}'),
+    ('\u{2018}', '\u{2019}'),
+    ('\u{201e}', '\u{201c}'),
+    ('\u{201d}', '\u{201d}'),
+    ('\u{2019}', '\u{2019}'),
+    ('\u{ab}', '\u{bb}'),
+];
+
+/// `text` without the blanks and quotation marks around it, seen and unseen.
+fn bare(text: &str) -> &str {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
+    let unquoted = QUOTES.iter().find_map(|(open, close)| text.strip_prefix(*open)?.strip_suffix(*close));
+    unquoted.map_or(text, bare)
+}
+
+/// Whether a header is the client's alone to write.
+fn frames(name: &str) -> bool {
+    let name = name.trim().to_ascii_lowercase();
+    FRAMING.contains(&name.as_str()) || name.starts_with("proxy-")
+}
 
 /// By RFC 9110: a name is a token; a value here is printable ASCII, blanks and tabs.
 fn is_legal(header: &Header) -> bool {
@@ -46,15 +77,6 @@ fn source(option: &str, variable: &str) -> String {
         (option, "") => format!("the option {option}"),
         (option, variable) => format!("the option {option} or in the environment's {variable}"),
     }
-}
-
-/// `text` without blanks around it, and without the quotation marks that files of variables (`KEY="..."`) leave around a
-/// value; None if nothing is left.
-fn non_empty(text: &str) -> Option<String> {
-    let text = text.trim();
-    let is_quoted = |mark: char| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
-    let text = if ['"', '\''].into_iter().any(is_quoted) { text[1..text.len() - 1].trim() } else { text };
-    (!text.is_empty()).then(|| text.to_owned())
 }
 
 type Environment = Box<dyn Fn(&str) -> Option<String>>;
@@ -83,55 +105,52 @@ impl Settings {
     pub fn text(&self, name: &str, variable: &str) -> Result<Option<String>> {
         let given = match self.options.get(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) => non_empty(text),
+            Some(Value::String(text)) => Some(bare(text).to_owned()).filter(|text| !text.is_empty()),
             Some(_) => return Err(Error::configuration(format!("{} must be a str", source(name, "")))),
         };
         Ok(given.or_else(|| self.variable(variable)))
     }
 
     pub fn variable(&self, name: &str) -> Option<String> {
-        (self.environment)(name).as_deref().and_then(non_empty)
+        (self.environment)(name).map(|text| bare(&text).to_owned()).filter(|text| !text.is_empty())
     }
 
     /// A credential: as [`Settings::text`], and fit for a header.
     pub fn credential(&self, name: &str, variable: &str) -> Result<Option<String>> {
-        let key = self.text(name, variable)?;
-        match &key {
-            Some(key) if key.starts_with(['"', '\'', '`']) || key.ends_with(['"', '\'', '`']) => {
-                Err(Error::configuration(format!(
-                    "the key in {} begins or ends with a quotation mark, which is not a part of it; take it out",
-                    source(name, variable)
-                )))
-            }
-            Some(key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Error::configuration(format!(
-                "the key in {} has a blank or a character that is not printable ASCII inside; copy it again",
-                source(name, variable)
-            ))),
-            _ => Ok(key),
+        let Some(key) = self.text(name, variable)? else { return Ok(None) };
+        let wrong = |why: &str| Error::configuration(format!("the key in {} {why}", source(name, variable)));
+        let is_quote = |c: char| QUOTES.iter().any(|(open, close)| c == *open || c == *close);
+        if key.starts_with(is_quote) || key.ends_with(is_quote) {
+            return Err(wrong("has a quotation mark at one end; copy it again"));
+        }
+        if key.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer ")) {
+            return Err(wrong("begins with 'Bearer', which is added where it belongs; give the key alone"));
+        }
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong("has a blank or a character that is not printable ASCII inside; copy it again"));
+        }
+        Ok(Some(key))
+    }
+
+    pub fn base_url(&self, variable: &str, default: &str) -> Result<BaseUrl> {
+        let wrong = |why: String| Error::configuration(format!("base_url (or {variable}) {why}"));
+        // Around a variable's value, the shell or a file leaves line breaks; in an option they are a mistake.
+        let given = self.options.get("base_url").and_then(Value::as_str).unwrap_or_default().trim_matches(' ');
+        if given.contains(char::is_control) && !given.trim().is_empty() {
+            return Err(wrong("holds a line break, a tab or another control character; copy it again".into()));
+        }
+        match self.text("base_url", variable)? {
+            Some(text) => BaseUrl::parse(&text, default).map_err(wrong),
+            None => Ok(BaseUrl::known(default)),
         }
     }
 
-    /// The base URL.
-    pub fn base_url(&self, variable: &str, default: &str) -> Result<BaseUrl> {
-        let text = self.text("base_url", variable)?.unwrap_or_else(|| default.to_owned());
-        BaseUrl::parse(&text).map_err(|why| {
-            Error::configuration(format!("base_url (or the environment's {variable}) {why}; it looks like {default}"))
-        })
-    }
-
     /// The endpoint, with the provider's `headers` under the caller's own.
-    pub fn endpoint(&self, provider: &'static str, base_url: BaseUrl, headers: Vec<Header>) -> Result<Endpoint> {
+    pub fn endpoint(&self, provider: &'static str, base: BaseUrl, headers: Vec<Header>) -> Result<Endpoint> {
         let mut headers = headers;
         for header in self.own_headers()? {
             headers.retain(|known| !known.name.eq_ignore_ascii_case(&header.name));
             headers.push(header);
-        }
-        if let Some(header) = headers.iter().find(|header| FRAMING.contains(&header.name.to_ascii_lowercase().as_str()))
-        {
-            return Err(Error::configuration(format!(
-                "headers has '{}', which says how the body of a message is to be read, and is set for each request; leave it out",
-                header.name
-            )));
         }
         if let Some(header) = headers.iter().find(|header| !is_legal(header)) {
             return Err(Error::configuration(format!(
@@ -141,16 +160,25 @@ impl Settings {
         }
         let mut redactor = Redactor::default();
         headers.iter().filter(|header| header.secret).for_each(|header| redactor.add_header(&header.value));
+        base.secrets().iter().for_each(|value| redactor.add_value(value));
+        let url = url::Url::parse(&base.address)
+            .map_err(|error| Error::configuration(format!("base_url is not a URL ({error})")))?;
+        let route = proxy::route(&url, &self.environment)?;
+        if let Route::Proxy(proxy) = &route {
+            redactor.add_password(proxy.password());
+        }
         Ok(Endpoint {
             provider,
+            time_scale: self.time_scale(&url)?,
+            base_url: base.address,
+            query: base.query,
+            connect: Connect { route, ca_bundle: None },
             headers,
             timeout: self.seconds("timeout")?.unwrap_or(DEFAULT_TIMEOUT),
             max_retries: self.max_retries()?,
             max_response_bytes: self.max_response_bytes()?,
             deadline: self.seconds("deadline")?,
-            time_scale: self.time_scale(&base_url)?,
             redactor,
-            base_url,
         })
     }
 
@@ -170,8 +198,8 @@ impl Settings {
     }
 
     /// What tests make our own delays shorter by, at servers on this machine alone.
-    fn time_scale(&self, base_url: &BaseUrl) -> Result<f64> {
-        let Some(text) = self.variable(TIME_SCALE).filter(|_| base_url.is_loopback()) else { return Ok(1.0) };
+    fn time_scale(&self, base_url: &url::Url) -> Result<f64> {
+        let Some(text) = self.variable(TIME_SCALE).filter(|_| proxy::is_loopback(base_url)) else { return Ok(1.0) };
         text.parse().ok().filter(|scale| (0.0..=1.0).contains(scale)).ok_or_else(|| {
             Error::configuration(format!("the environment's {TIME_SCALE} is '{text}'; it must be a number from 0 to 1"))
         })
@@ -212,6 +240,12 @@ impl Settings {
             Some(_) => return Err(wrong()),
         };
         let header = |(name, value): (&String, &Value)| {
+            if frames(name) {
+                return Err(Error::configuration(format!(
+                    "the header '{}' frames the message, which is the client's to do; leave it out",
+                    name.trim()
+                )));
+            }
             let value = value.as_str().ok_or_else(wrong)?.to_owned();
             // Whatever the caller adds may be a credential.
             Ok(Header { name: name.clone(), value, secret: true })
@@ -245,51 +279,70 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_that_is_wrong_is_named() {
+    fn a_base_url_is_an_option_or_a_variable() {
         let base = |text: &str| settings(json!({"base_url": text})).base_url("URL", "https://default/v1");
-        assert_eq!(base(" ").unwrap().url, "https://default/v1");
-        assert_eq!(base("'http://h/v1/'").unwrap().url, "http://h/v1");
-        let error = base("http:///v1").unwrap_err().to_string();
-        assert!(error.contains("URL) names no host") && error.contains("looks like https://default/v1"), "{error}");
+        assert_eq!(base(" http://h/v1// ").unwrap().address, "http://h/v1");
+        for blank in ["", " ", "\n"] {
+            assert_eq!(base(blank).unwrap().address, "https://default/v1");
+        }
+        for broken in ["http://h/v1\n", "\thttp://h/v1", "http://h/v1\r\nx: y", "http://h/\u{0}"] {
+            let error = base(broken).err().unwrap().to_string();
+            assert!(error.contains("base_url (or URL) holds a line break, a tab or another control"), "{error}");
+        }
+        let environment = Settings::new(Map::new(), |_| Some("\u{feff}\"http://h/v1?a=1\"\r\n".into()));
+        assert!(environment.base_url("URL", "").unwrap() == BaseUrl::parse("http://h/v1?a=1", "").unwrap());
     }
 
     #[test]
-    fn quotation_marks_around_a_key_are_not_sent() {
-        let key = |text: &str| {
-            let text = text.to_owned();
-            Settings::new(Map::new(), move |_| Some(text.clone())).credential("", "KEY")
-        };
-        for quoted in ["\"sk-1\"", "'sk-1'", " \" sk-1 \"\n", "sk-1"] {
-            assert_eq!(key(quoted).unwrap().unwrap(), "sk-1", "{quoted}");
-        }
-        for empty in ["\"\"", "''", "' '"] {
-            assert_eq!(key(empty).unwrap(), None, "{empty}");
-        }
-        for bad in [
-            "\"sk-1",
-            "sk-1'",
-            "'sk-1\"",
+    fn a_quoted_key_is_unquoted_or_refused() {
+        let key = |text: &str| settings(json!({"api_key": text})).credential("api_key", "OTHER");
+        for quoted in [
+            "\"sk-1\"",
+            "'sk-1'",
             "`sk-1`",
+            " \"sk-1\"\n",
             "\u{201c}sk-1\u{201d}",
-            "\"'sk-1'\"",
-            "\u{feff}sk-1",
-            "Bearer sk-1",
+            "\u{2018}sk-1\u{2019}",
+            "\u{201e}sk-1\u{201c}",
+            "\u{ab}\u{a0}sk-1\u{a0}\u{bb}",
+            "'\"sk-1\"'",
+            "\u{feff}sk-1\u{200b}\r\n",
+            "\u{a0}sk-1",
         ] {
-            let error = key(bad).unwrap_err().to_string();
-            assert!(error.contains("the environment's KEY") && !error.contains("sk-1"), "{bad}: {error}");
+            assert_eq!(key(quoted).unwrap().as_deref(), Some("sk-1"), "{quoted:?}");
         }
-        assert_eq!(settings(json!({"api_key": "'sk-2'"})).credential("api_key", "KEY").unwrap().unwrap(), "sk-2");
+        assert_eq!(key("\"\"").unwrap(), None);
+        for (wrong, why) in [
+            ("\"sk-secret", "quotation mark at one end"),
+            ("sk-secret'", "quotation mark at one end"),
+            ("\u{201c}sk-secret", "quotation mark at one end"),
+            ("Bearer sk-secret", "begins with 'Bearer'"),
+            ("\"bearer sk-secret\"", "begins with 'Bearer'"),
+            ("sk-\nsecret", "not printable ASCII"),
+            ("sk-\u{a0}secret", "not printable ASCII"),
+            ("sk-\u{200b}secret", "not printable ASCII"),
+        ] {
+            let error = key(wrong).unwrap_err().to_string();
+            assert!(
+                error.contains(why) && error.contains("the option api_key") && !error.contains("secret"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
-    fn headers_that_frame_a_message_are_refused_by_name() {
-        let base = || BaseUrl::parse("http://h").unwrap();
-        for name in ["Content-Length", "transfer-encoding", "CONNECTION", "Accept-Encoding", "Content-Type", "expect"] {
-            let error = settings(json!({"headers": {name: "5"}})).endpoint("p", base(), Vec::new()).unwrap_err();
-            assert!(error.to_string().contains(&format!("headers has '{name}'")), "{error}");
+    fn a_header_that_frames_the_message_is_refused_by_name() {
+        for name in ["content-length", "Transfer-Encoding", " CONNECTION ", "TE", "proxy-authorization", "Content-Type"]
+        {
+            let result =
+                settings(json!({"headers": {name: "x"}})).endpoint("p", BaseUrl::known("http://h"), Vec::new());
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(&format!("the header '{}' frames the message", name.trim())), "{error}");
         }
-        for name in ["host", "user-agent", "x-content-length", "authorization", "accept"] {
-            assert!(settings(json!({"headers": {name: "5"}})).endpoint("p", base(), Vec::new()).is_ok(), "{name}");
+        for name in ["accept", "x-content-length", "host", "user-agent", "x-range"] {
+            assert!(
+                settings(json!({"headers": {name: "x"}})).endpoint("p", BaseUrl::known("http://h"), Vec::new()).is_ok()
+            );
         }
     }
 
@@ -315,14 +368,13 @@ mod tests {
             json!({"headers": {"a b": "c"}}),
             json!({"headers": {"a": "b\n"}}),
         ] {
-            assert!(settings(bad).endpoint("p", BaseUrl::parse("http://h").unwrap(), Vec::new()).is_err());
+            assert!(settings(bad).endpoint("p", BaseUrl::known("http://h"), Vec::new()).is_err());
         }
     }
 
     #[test]
     fn times_and_sizes_are_taken_as_given() {
-        let open =
-            |options: Value| settings(options).endpoint("p", BaseUrl::parse("http://h").unwrap(), Vec::new()).unwrap();
+        let open = |options: Value| settings(options).endpoint("p", BaseUrl::known("http://h"), Vec::new()).unwrap();
         let defaults = open(json!({"deadline": null, "max_response_bytes": null}));
         assert_eq!((defaults.deadline, defaults.max_response_bytes), (None, 256 * 1024 * 1024));
         let given = open(json!({"deadline": 0.25, "max_response_bytes": 1000}));

@@ -48,7 +48,9 @@ impl Client {
     #[new]
     fn new(provider: &Bound<'_, PyString>, model: &Bound<'_, PyString>, options: &Bound<'_, PyDict>) -> PyResult<Self> {
         let (provider, model) = (to_text(provider, "provider")?, to_text(model, "model")?);
-        let settings = Settings::new(to_map(options, "options")?, |name| std::env::var(name).ok());
+        // What is not Unicode is no key; it is named as one that has such characters.
+        let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let settings = Settings::new(to_map(options, "options")?, environment);
         let core = client::Client::open(&provider, &model, settings).map_err(to_py)?;
         Ok(Self { core: Arc::new(core), warned: Mutex::default() })
     }

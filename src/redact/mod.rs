@@ -70,6 +70,11 @@ impl Redactor {
         }
     }
 
+    /// Of a URL's query: the value of a parameter.
+    pub fn add_value(&mut self, value: &str) {
+        self.add(value, MIN_SECRET);
+    }
+
     pub fn add_password(&mut self, password: &str) {
         self.add(password, MIN_PASSWORD);
     }

@@ -1,11 +1,12 @@
 //! Rows of batch jobs on disk: read by their place, written one by one.
 
-use super::store;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+
+use super::store;
 
 /// The JSON object that stands at `offset`.
 pub fn read(input: &mut File, offset: u64, length: usize) -> io::Result<Map<String, Value>> {

@@ -1,6 +1,7 @@
 //! Files on disk, and shelves: things kept in the order in which they came and found by id.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -107,18 +108,27 @@ pub struct StoredFile {
     pub path: PathBuf,
 }
 
-/// How files in a store are opened to be written: for this user alone, since they hold prompts and answers.
-pub fn private() -> std::fs::OpenOptions {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
+/// Makes a file that only its owner can read, whatever the umask; one that is there is emptied.
+pub fn create(path: &Path) -> io::Result<File> {
+    open_private(path, OpenOptions::new().write(true).create(true).truncate(true))
 }
 
-/// An empty file at `path`, in place of what is there.
-pub fn create(path: &Path) -> io::Result<std::fs::File> {
-    private().truncate(true).open(path)
+/// As [`create`], but what is in the file stays.
+pub fn open(path: &Path) -> io::Result<File> {
+    open_private(path, OpenOptions::new().write(true).create(true).truncate(false))
+}
+
+fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        let file = options.mode(0o600).open(path)?;
+        // A umask may have taken even the owner's rights away; a file that was there has a mode of its own.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    options.open(path)
 }
 
 /// The files of all providers, their contents on disk.
@@ -129,12 +139,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store in `directory`, which is made if missing, for this user alone.
+    /// A store in `directory`, which is made if missing, for its owner alone; one that is there keeps its mode.
     pub fn new(directory: &Path) -> io::Result<Store> {
-        let mut builder = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(directory)?;
+        if !directory.is_dir() {
+            let mut builder = DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.recursive(true).create(directory)?;
+        }
         Ok(Store { directory: directory.to_path_buf(), files: Mutex::default() })
     }
 

@@ -28,13 +28,14 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     settings.check_names(NAME, &["auth_token", "anthropic_version"])?;
     let mut base_url = settings.base_url("ANTHROPIC_BASE_URL", DEFAULT_BASE_URL)?;
     // A client adds the version of the path itself; people write it all the same.
-    base_url.take_last_segment(|last| last == "v1");
+    base_url.strip_segment(|last| last == "v1");
+    let is_anthropic = base_url.is_host(HOST);
     let version = settings.text("anthropic_version", "")?.unwrap_or_else(|| DEFAULT_VERSION.to_owned());
     let mut headers = vec![Header { name: "anthropic-version".into(), value: version.clone(), secret: false }];
     match credential(&settings)? {
         Some(header) => headers.push(header),
         None if has_own_credential(&settings) => {}
-        None if base_url.is_host(HOST) => {
+        None if is_anthropic => {
             return Err(Error::configuration(
                 "no key for anthropic: set ANTHROPIC_API_KEY, or give the option api_key (or auth_token)",
             ));
@@ -46,7 +47,6 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     let sent = endpoint.headers.iter().find(|header| header.name.eq_ignore_ascii_case("anthropic-version"));
     let version = sent.map_or(version, |header| header.value.clone());
     let sends_key = endpoint.headers.iter().any(|header| header.name.eq_ignore_ascii_case("x-api-key"));
-    let is_anthropic = endpoint.base_url.is_host(HOST);
     Ok((endpoint, Box::new(Anthropic { version, is_anthropic, sends_key })))
 }
 

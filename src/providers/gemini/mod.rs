@@ -25,14 +25,14 @@ const MOST_STOP_SEQUENCES: usize = 5;
 pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     settings.check_names(NAME, &["api_version"])?;
     let mut base_url = settings.base_url("GOOGLE_GEMINI_BASE_URL", DEFAULT_BASE_URL)?;
-    // The client adds the version; people write it all the same.
-    let written = base_url.take_last_segment(is_version);
-    let version = match settings.text("api_version", "GOOGLE_GENAI_API_VERSION")? {
-        Some(version) if version == "beta" => DEFAULT_VERSION.to_owned(),
-        Some(version) if version.bytes().all(|byte| byte.is_ascii_alphanumeric()) => version,
-        Some(_) => return Err(Error::configuration("api_version must be like \"v1beta\"")),
-        None => written.unwrap_or_else(|| DEFAULT_VERSION.to_owned()),
-    };
+    let given = settings.text("api_version", "GOOGLE_GENAI_API_VERSION")?;
+    if given.as_ref().is_some_and(|version| !version.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        return Err(Error::configuration("api_version must be like \"v1beta\""));
+    }
+    let given = given.map(|version| if version == "beta" { DEFAULT_VERSION.to_owned() } else { version });
+    // The client adds the version; people write it all the same, one or another.
+    let written = base_url.strip_segment(|last| given.as_deref() == Some(last) || is_version(last));
+    let version = given.or(written).unwrap_or_else(|| DEFAULT_VERSION.to_owned());
     let key = match settings.credential("api_key", "GOOGLE_API_KEY")? {
         Some(key) => Some(key),
         None => settings.credential("", "GEMINI_API_KEY")?,
@@ -47,11 +47,12 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     Ok((endpoint, Box::new(Gemini { version })))
 }
 
-/// `v1`, `v1beta`, `v1alpha` and what may come.
+/// `v1`, `v1beta`, `v1alpha`, `v1beta2` and the like.
 fn is_version(segment: &str) -> bool {
-    let rest = segment.strip_prefix('v').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
-    segment.as_bytes().get(1).is_some_and(u8::is_ascii_digit)
-        && rest.is_some_and(|rest| ["", "alpha", "beta"].contains(&rest.trim_end_matches(|c: char| c.is_ascii_digit())))
+    let Some(rest) = segment.strip_prefix('v') else { return false };
+    let stage = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    let stage_name = stage.trim_end_matches(|c: char| c.is_ascii_digit());
+    stage.len() < rest.len() && matches!(stage_name, "" | "alpha" | "beta")
 }
 
 struct Gemini {

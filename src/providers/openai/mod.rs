@@ -5,6 +5,7 @@ mod batches;
 mod errors;
 mod reply;
 
+use super::base_url::BaseUrl;
 use super::settings::Settings;
 use super::{Ask, BatchApi, Notice, Prepared, Provider, Reading};
 use crate::answer::ReadingSchema;
@@ -16,7 +17,6 @@ use serde_json::{Map, Value, json};
 
 const NAME: &str = "openai";
 const HOST: &str = "api.openai.com";
-/// Microsoft's OpenAI: each customer's own host is below it.
 const AZURE: &str = "openai.azure.com";
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 /// The least `max_output_tokens` that OpenAI takes (OpenAPI description of CreateResponse).
@@ -25,14 +25,14 @@ const LEAST_MAX_TOKENS: u64 = 16;
 pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     settings.check_names(NAME, &["organization", "project"])?;
     let base_url = settings.base_url("OPENAI_BASE_URL", DEFAULT_BASE_URL)?;
-    let is_openai = base_url.is_host(HOST) || base_url.is_below(AZURE);
+    let is_openai = is_openai(&base_url);
     let mut headers = Vec::new();
     let mut header = |name: &str, value: Option<String>, secret| {
         headers.extend(value.map(|value| Header { name: name.into(), value, secret }));
     };
     match settings.credential("api_key", "OPENAI_API_KEY")? {
         Some(key) => header("authorization", Some(format!("Bearer {key}")), true),
-        None if is_openai && !["authorization", "api-key"].iter().any(|name| settings.has_header(name)) => {
+        None if is_openai && !has_own_credential(&settings) => {
             return Err(Error::configuration("no key for openai: set OPENAI_API_KEY, or give the option api_key"));
         }
         // A server of the caller's own may need none.
@@ -42,6 +42,16 @@ pub fn open(settings: Settings) -> Result<(Endpoint, Box<dyn Provider>)> {
     header("openai-project", settings.text("project", "OPENAI_PROJECT_ID")?, false);
     let endpoint = settings.endpoint(NAME, base_url, headers)?;
     Ok((endpoint, Box::new(OpenAi { is_openai })))
+}
+
+/// Whether a server is OpenAI itself, also at Azure: its limits are known, and are not those of others with the same API.
+fn is_openai(base_url: &BaseUrl) -> bool {
+    base_url.is_host(HOST) || base_url.is_below(AZURE)
+}
+
+/// A header that the caller wrote is a credential given, too; `api-key` is Azure's.
+fn has_own_credential(settings: &Settings) -> bool {
+    ["authorization", "api-key"].iter().any(|name| settings.has_header(name))
 }
 
 struct OpenAi {

@@ -184,7 +184,7 @@ async fn advance(shared: &Arc<Shared>, parts: &Parts, body: &mut Incoming) -> An
 
 /// Writes a piece behind the first `offset` bytes; what an earlier try left there is overwritten.
 async fn append(path: &Path, offset: u64, body: &mut Incoming) -> Result<u64, ApiError> {
-    let mut file = tokio::fs::File::from_std(store::private().truncate(false).open(path)?);
+    let mut file = tokio::fs::File::from_std(store::open(path)?);
     file.set_len(offset).await?;
     file.seek(io::SeekFrom::Start(offset)).await?;
     let mut file = BufWriter::with_capacity(256 * 1024, file);
