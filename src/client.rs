@@ -15,11 +15,12 @@ use crate::providers::{self, Ask, Job, Notice, Prepared, Provider, Reading};
 use crate::proxy::Route;
 use crate::retry::{self, Advice};
 use crate::transport::Transport;
+use crate::tries::{Failure, Tries, advise};
 use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// One provider, reached at one address, asking one model. Holds no connection. A clone is the same client.
 #[derive(Clone)]
@@ -401,58 +402,6 @@ impl Call {
     }
 }
 
-/// The tries of a request so far.
-#[derive(Default)]
-struct Tries {
-    retries: u32,
-    last: Option<Error>,
-}
-
-impl Tries {
-    /// Waits until the next try is due; an error if there is none. `failure`: how this one ended; None: the time was over.
-    async fn wait(&mut self, client: &Client, failure: Option<Failure>, deadline: &mut Deadline) -> Result<()> {
-        let Some(failure) = failure else {
-            return Err(deadline.passed(&client.endpoint, self.retries, self.last.as_ref()));
-        };
-        let Some(wait) = client.wait_before_retry(&failure, self.retries) else { return Err(failure.error) };
-        if failure.error.api_kind() == Some(ApiErrorKind::RateLimit) {
-            deadline.allow(wait);
-        } else if !deadline.leaves(wait) {
-            return Err(deadline.passed(&client.endpoint, self.retries, Some(&failure.error)));
-        }
-        tokio::time::sleep(wait).await;
-        self.last = Some(failure.error);
-        self.retries += 1;
-        Ok(())
-    }
-}
-
-/// What a server says about another try, in its headers or, as `error` tells, in the body; `error` is told the wait.
-fn advise(headers: &Headers, error: &mut ApiError) -> Advice {
-    let mut advice = Advice::read(headers, SystemTime::now());
-    advice.wait = advice.wait.or(error.retry_after);
-    error.retry_after = advice.wait;
-    advice
-}
-
 fn is_json(response: &Response) -> bool {
     json::parse(&response.body).is_ok()
-}
-
-/// A request that did not succeed, and what the server says about another try.
-pub struct Failure {
-    pub error: Error,
-    pub advice: Advice,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, advice: Advice::default() }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        failure.error
-    }
 }

@@ -136,16 +136,26 @@ pub fn quote_up_to(text: &str, max: usize) -> Cow<'_, str> {
 
 /// Several texts as a message quotes them, joined by `separator`: as many as are worth reading.
 pub fn quote_list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, separator: &str) -> String {
+    quote_list_up_to(texts, separator, MAX_QUOTE / 2, 2 * MAX_QUOTE)
+}
+
+/// As [`quote_list`], up to `max` characters of each, and none after `total`.
+pub fn quote_list_up_to<T: AsRef<str>>(
+    texts: impl IntoIterator<Item = T>,
+    separator: &str,
+    max: usize,
+    total: usize,
+) -> String {
     let mut quoted = String::new();
     let mut length = 0;
     for text in texts {
-        if length >= 2 * MAX_QUOTE {
+        if length >= total {
             return quoted + separator + "...";
         }
         if length > 0 {
             quoted.push_str(separator);
         }
-        let text = quote_up_to(text.as_ref(), MAX_QUOTE / 2);
+        let text = quote_up_to(text.as_ref(), max);
         length += text.chars().count() + separator.len();
         quoted.push_str(&text);
     }

@@ -58,5 +58,6 @@ pub mod sandbox;
 pub mod schema;
 mod suggest;
 pub mod transport;
+pub mod tries;
 
 pub use error::{Error, Result};

@@ -128,7 +128,7 @@ fn undecodable_successes_are_not_sent_again() {
             (api.kind, api.status, api.request_id.as_deref()),
             (ApiErrorKind::Other, Some(200), Some("req_011CTest"))
         );
-        let failure = llmbackend::client::Failure { error, advice: Advice::default() };
+        let failure = llmbackend::tries::Failure { error, advice: Advice::default() };
         assert_eq!(client.wait_before_retry(&failure, 0), None);
     }
 }

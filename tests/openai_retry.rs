@@ -126,7 +126,7 @@ fn undecodable_successes_are_not_sent_again() {
         let client = client(2);
         let error = client.parse(&reply(call).unwrap()).unwrap_err();
         assert_eq!(error.api_kind(), Some(ApiErrorKind::Other), "{call}");
-        let failure = llmbackend::client::Failure { error, advice: Advice::default() };
+        let failure = llmbackend::tries::Failure { error, advice: Advice::default() };
         assert_eq!(client.wait_before_retry(&failure, 0), None, "{call}");
     }
 }
@@ -134,7 +134,7 @@ fn undecodable_successes_are_not_sent_again() {
 #[test]
 fn a_broken_connection_is_tried_again() {
     let broken = ConnectionError { provider: "openai".into(), message: "x".into(), timed_out: true, sent: true };
-    let failure = |error| llmbackend::client::Failure { error, advice: Advice::default() };
+    let failure = |error| llmbackend::tries::Failure { error, advice: Advice::default() };
     let failure = failure(Error::Connection(broken));
     let waits: Vec<bool> = (0..3).map(|attempt| client(2).wait_before_retry(&failure, attempt).is_some()).collect();
     assert_eq!(waits, [true, true, false]);

@@ -1,8 +1,8 @@
 //! Creating a job is not idempotent anywhere. What an attempt to create one has come to, and how long to search for a job
 //! that may have been made: it is never created again.
 
-use crate::client::Failure;
 use crate::error::{ApiErrorKind, Error};
+use crate::tries::Failure;
 use std::time::Duration;
 
 /// The waits before each reading of the list of jobs, after an attempt whose outcome is unknown: a minute in all, since

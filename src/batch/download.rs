@@ -1,11 +1,12 @@
 //! A result file to the disk: from the first place that has it, going on where a connection broke.
 
-use crate::client::{Client, Failure};
+use crate::client::Client;
 use crate::disk;
 use crate::error::{ApiErrorKind, Error, Result};
 use crate::exchange::{Request, Response};
 use crate::retry::Advice;
 use crate::transport::{Download, Transport};
+use crate::tries::Failure;
 use std::fs::File;
 
 /// A file that could not be downloaded, or not to its end.

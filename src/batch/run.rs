@@ -6,7 +6,7 @@ use super::lifecycle::{Action, Lifecycle, RESULTS_LAG_INTERVAL, ResultsLag};
 use crate::bounds::Expected;
 use crate::client::{Call, Client};
 use crate::disk::RowSpool;
-use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result, quote, quote_list};
+use crate::error::{ApiErrorKind, BatchErrorKind, ConnectionError, Error, Result, quote, quote_list_up_to};
 use crate::exchange::{Request, Response};
 use crate::providers::{BatchApi, Counts, Job, State};
 use crate::transport::Transport;
@@ -173,7 +173,11 @@ impl Batch {
 
     /// Why there are no results.
     pub fn failure(&self, job: &Job) -> Error {
-        let why = if job.reasons.is_empty() { String::new() } else { format!(": {}", quote_list(&job.reasons, "; ")) };
+        let why = if job.reasons.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", quote_list_up_to(&job.reasons, "; ", 500, 300))
+        };
         let message = format!("it is {} ('{}'){why}", job.state.name(), quote(&job.raw_state));
         self.error(BatchErrorKind::Failed, &message)
     }

@@ -3,12 +3,13 @@
 
 use super::creation::{CreateOutcome, LOOKUP_DELAYS};
 use crate::bounds::Expected;
-use crate::client::{Client, Failure};
+use crate::client::Client;
 use crate::error::{ApiErrorKind, Error, Result, UnknownCreate};
 use crate::exchange::{Request, Response};
 use crate::inline::NoRows;
 use crate::providers::{Delivery, Input, Job, JobOptions, Page, Rows, Upload};
 use crate::transport::Transport;
+use crate::tries::Failure;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How far the clocks of a server and of this machine may differ, in seconds.

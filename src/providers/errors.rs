@@ -37,18 +37,17 @@ pub fn read(provider: &'static str, response: &Response) -> (ApiError, Value) {
 /// `{"detail": ...}` from others; failing all, the text itself.
 pub fn from_body(provider: &'static str, status: u16, body: &Value, text: &str) -> ApiError {
     let error = inner(body);
-    let message = word(&error["message"])
+    let said = word(&error["message"])
         .or_else(|| word(&body["error"]))
         .or_else(|| word(&body["message"]))
         .or_else(|| detail(&body["detail"]))
-        .or_else(|| body.as_str().and_then(|_| word(body)))
-        .unwrap_or_else(|| excerpt(text));
+        .or_else(|| body.as_str().and_then(|_| word(body)));
     ApiError {
         kind: kind_of_status(status),
         provider: provider.into(),
         status: Some(status),
         code: code(&error["code"]),
-        message: self::message(&message),
+        message: said.map_or_else(|| excerpt(text), |said| message(&said)),
         request_id: None,
         retry_after: None,
         body: Some(text.chars().take(4000).collect()),
@@ -217,7 +216,7 @@ fn excerpt(text: &str) -> String {
     if text.is_empty() {
         return "the reply has no body".into();
     }
-    format!("the reply is no error message of this API, but: {}", quote(text))
+    format!("the reply is no error message of this API, but: {}", text.chars().take(MAX_MESSAGE).collect::<String>())
 }
 
 #[cfg(test)]

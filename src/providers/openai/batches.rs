@@ -2,7 +2,7 @@
 //! of errors.
 
 use super::{OpenAi, errors};
-use crate::error::{ApiError, Error, Result, kind_of_status};
+use crate::error::{ApiError, Error, Result, kind_of_status, quote, quote_up_to};
 use crate::exchange::{Body, Request, Response, segment};
 use crate::json;
 use crate::providers::fields::Fields;
@@ -268,11 +268,11 @@ fn counts(counts: &Value) -> Counts {
 }
 
 fn reason(error: &Value) -> String {
-    let mut reason = error["message"].as_str().unwrap_or("no message").to_owned();
+    let mut reason = quote(error["message"].as_str().unwrap_or("no message")).into_owned();
     let mut facts = Vec::new();
     facts.extend(error["line"].as_u64().map(|line| format!("line {line}")));
-    facts.extend(error["param"].as_str().map(|param| format!("param {param}")));
-    facts.extend(error["code"].as_str().map(|code| format!("code {code}")));
+    facts.extend(error["param"].as_str().map(|param| format!("param {}", quote_up_to(param, 50))));
+    facts.extend(shared::code(&error["code"]).map(|code| format!("code {code}")));
     if !facts.is_empty() {
         reason.push_str(&format!(" ({})", facts.join(", ")));
     }
