@@ -2,7 +2,7 @@
 
 use crate::answer::AnswerSchema;
 use crate::blocking::aside;
-use crate::bounds::{Expected, Intake, LARGE};
+use crate::bounds::{BodyBuffer, Expected, LARGE};
 use crate::deadline::Deadline;
 use crate::error::{ApiError, ApiErrorKind, Error, Result};
 use crate::exchange::{Endpoint, Headers, Request, Response};
@@ -190,9 +190,9 @@ impl Client {
         mut expected: Expected<'_>,
     ) -> Result<Response, Failure> {
         let max_answer = self.endpoint.max_response_bytes;
-        let reply = transport.send(&self.endpoint, request, Intake::new(expected.again(), max_answer)).await;
+        let reply = transport.send(&self.endpoint, request, BodyBuffer::new(expected.again(), max_answer)).await;
         match reply.map(|reply| (reply.response, reply.is_cut)) {
-            Ok((response, _)) if !response.is_success() => Err(self.error_reply(response).await),
+            Ok((response, _)) if !response.is_success() => Err(self.read_error_reply(response).await),
             Ok((response, true)) => Err(self.no_answer(&response, expected.too_large(max_answer)).into()),
             Ok((response, false)) => Ok(response),
             Err(error) => Err(error.into()),
@@ -223,17 +223,19 @@ impl Client {
     }
 
     /// What an unsuccessful reply means.
-    pub async fn error_reply(&self, response: Response) -> Failure {
+    pub fn error_reply(&self, response: &Response) -> Failure {
         let mut advice = Advice::read(&response.headers, SystemTime::now());
-        let read = |client: &Self, response: Response| Ok(client.provider.read_error(&client.redacted(&response)));
-        let mut error = match self.read_reply(response, read).await {
-            Ok(error) => error,
-            Err(error) => return Failure { error, advice },
-        };
+        let mut error = self.provider.read_error(&self.redacted(response));
         // A provider may say it in the body.
         advice.wait = advice.wait.or(error.retry_after);
         error.retry_after = advice.wait;
         Failure { error: Error::Api(Box::new(error)), advice }
+    }
+
+    /// The same, off the runtime's thread where it is long.
+    pub async fn read_error_reply(&self, response: Response) -> Failure {
+        let read = |client: &Self, response: Response| Ok(client.error_reply(&response));
+        self.read_reply(response, read).await.unwrap_or_else(Failure::from)
     }
 
     /// A reply without the keys that servers like to quote, wherever they do: nothing that is read from it can hold one.

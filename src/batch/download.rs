@@ -50,7 +50,7 @@ async fn fetch(client: &Client, transport: &Transport, request: &Request, file: 
             },
             // Nothing is left: the connection broke just after the last byte.
             Ok(response) if response.status == 416 && before > 0 => return Ok(()),
-            Ok(response) => client.error_reply(response).await,
+            Ok(response) => client.read_error_reply(response).await,
             Err(error) => Failure { error, advice: Default::default() },
         };
         // Every byte that arrives is a reason to go on.

@@ -6,7 +6,7 @@ use crate::bounds::Expected;
 use crate::client::{Client, Failure};
 use crate::error::{ApiErrorKind, BatchErrorKind, Error, Result};
 use crate::exchange::{Request, Response};
-use crate::inline::NoRows;
+use crate::inline::DiscardRows;
 use crate::providers::{Delivery, Input, Job, JobOptions, Page, Rows, Upload};
 use crate::transport::Transport;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,7 +29,7 @@ pub async fn deliver(client: &Client, transport: &Transport, delivery: Delivery,
             Upload::Done(id) => return Ok(Input::Uploaded(id)),
             Upload::Send(request) => request,
         };
-        let reply = client.request_as(transport, &request, Expected::Receipt);
+        let reply = client.request_as(transport, &request, Expected::UploadReply);
         match reply.await {
             Ok(reply) => replies.push(reply),
             Err(error) if replies.is_empty() => return Err(no_batch_api(error)),
@@ -124,7 +124,7 @@ async fn find(client: &Client, transport: &Transport, input: &Input, options: &J
     let (mut after, mut perhaps) = (None, None);
     for _ in 0..MOST_PAGES {
         let Some(request) = api.list(after.as_deref()) else { break };
-        let mut rows = NoRows;
+        let mut rows = DiscardRows;
         let expected = Expected::StateWithRows(&mut rows);
         let response = client.request_as(transport, &request, expected).await?;
         let page = client.read_reply(response, read_page).await?;
