@@ -24,7 +24,7 @@ pub enum Expected<'r> {
     /// The same, which the result rows inside leave for a place of their own.
     StateWithRows(&'r mut dyn RowSink),
     /// What is said to an upload.
-    Receipt,
+    UploadReply,
 }
 
 impl Expected<'_> {
@@ -34,7 +34,7 @@ impl Expected<'_> {
             Self::Answer => Expected::Answer,
             Self::State => Expected::State,
             Self::StateWithRows(rows) => Expected::StateWithRows(&mut **rows),
-            Self::Receipt => Expected::Receipt,
+            Self::UploadReply => Expected::UploadReply,
         }
     }
 
@@ -48,7 +48,7 @@ impl Expected<'_> {
             Self::State | Self::StateWithRows(_) => {
                 format!("the reply is larger than {MAX_STATE} bytes (64 MiB), the limit of a job's state and of a list")
             }
-            Self::Receipt => {
+            Self::UploadReply => {
                 format!("the reply is larger than {MAX_SMALL_REPLY} bytes (1 MiB), the limit of a reply to an upload")
             }
         }
@@ -56,17 +56,17 @@ impl Expected<'_> {
 }
 
 /// Takes the body of a reply, piece by piece, up to its limit.
-pub struct Intake<'r> {
+pub struct BodyBuffer<'r> {
     body: Vec<u8>,
     limit: usize,
-    /// Bytes that count as a sign of life; fewer may go on for ever.
-    pub pace: usize,
+    /// So many bytes restart the timeout.
+    pub min_progress: usize,
     inline: Option<(Splitter, &'r mut dyn RowSink)>,
 }
 
-impl<'r> Intake<'r> {
+impl<'r> BodyBuffer<'r> {
     pub fn new(expected: Expected<'r>, max_answer: u64) -> Self {
-        let (limit, pace, rows) = match expected {
+        let (limit, min_progress, rows) = match expected {
             // A server that thinks for long may send a blank now and then.
             Expected::Answer => (usize::try_from(max_answer).unwrap_or(usize::MAX), 1, None),
             Expected::State => (MAX_STATE, LARGE, None),
@@ -74,14 +74,14 @@ impl<'r> Intake<'r> {
                 rows.restart();
                 (MAX_STATE, LARGE, Some(rows))
             }
-            Expected::Receipt => (MAX_SMALL_REPLY, LARGE, None),
+            Expected::UploadReply => (MAX_SMALL_REPLY, LARGE, None),
         };
-        Self { body: Vec::new(), limit, pace, inline: rows.map(|rows| (Splitter::default(), rows)) }
+        Self { body: Vec::new(), limit, min_progress, inline: rows.map(|rows| (Splitter::default(), rows)) }
     }
 
     /// The place for the body of an error reply.
     pub fn of_error() -> Self {
-        Self::new(Expected::Receipt, 0)
+        Self::new(Expected::UploadReply, 0)
     }
 
     /// Takes the next piece. False: the limit is passed, and what is beyond it is dropped.
@@ -108,13 +108,13 @@ mod tests {
 
     #[test]
     fn a_body_is_taken_up_to_its_limit_and_not_a_byte_further() {
-        let mut intake = Intake::new(Expected::Answer, 1000);
-        assert!(intake.take(&[b'a'; 999]).unwrap());
-        assert!(intake.take(b"b").unwrap());
-        assert!(intake.take(b"").unwrap());
-        assert!(!intake.take(b"cd").unwrap());
-        assert_eq!(intake.finish(), [[b'a'; 999].as_slice(), b"b"].concat());
-        let mut error = Intake::of_error();
+        let mut buffer = BodyBuffer::new(Expected::Answer, 1000);
+        assert!(buffer.take(&[b'a'; 999]).unwrap());
+        assert!(buffer.take(b"b").unwrap());
+        assert!(buffer.take(b"").unwrap());
+        assert!(!buffer.take(b"cd").unwrap());
+        assert_eq!(buffer.finish(), [[b'a'; 999].as_slice(), b"b"].concat());
+        let mut error = BodyBuffer::of_error();
         assert!(!error.take(&vec![b'x'; MAX_SMALL_REPLY + 9]).unwrap());
         assert_eq!(error.finish().len(), MAX_SMALL_REPLY);
     }
@@ -124,6 +124,6 @@ mod tests {
         let answer = Expected::Answer.too_large(5000);
         assert!(answer.contains("5000 bytes") && answer.contains("max_response_bytes"), "{answer}");
         assert!(Expected::State.too_large(5000).contains("67108864 bytes (64 MiB)"));
-        assert!(Expected::Receipt.too_large(5000).contains("1048576 bytes (1 MiB)"));
+        assert!(Expected::UploadReply.too_large(5000).contains("1048576 bytes (1 MiB)"));
     }
 }

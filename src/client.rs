@@ -2,7 +2,7 @@
 
 use crate::answer::AnswerSchema;
 use crate::blocking::aside;
-use crate::bounds::{Expected, Intake, LARGE};
+use crate::bounds::{BodyBuffer, Expected, LARGE};
 use crate::ca_bundle::CaBundle;
 use crate::conversation;
 use crate::deadline::Deadline;
@@ -221,7 +221,7 @@ impl Client {
         mut expected: Expected<'_>,
     ) -> Result<Response, Failure> {
         let max_answer = self.endpoint.max_response_bytes;
-        let reply = transport.send(&self.endpoint, request, Intake::new(expected.again(), max_answer)).await;
+        let reply = transport.send(&self.endpoint, request, BodyBuffer::new(expected.again(), max_answer)).await;
         match reply.map(|reply| (reply.response, reply.is_cut)) {
             Ok((response, _)) if !response.is_success() => Err(self.read_error_reply(response).await),
             Ok((response, true)) => Err(self.no_answer(&response, expected.too_large(max_answer)).into()),

@@ -22,9 +22,9 @@ pub trait RowSink: Send {
 }
 
 /// Rows that nobody needs: those in a list of jobs.
-pub struct NoRows;
+pub struct DiscardRows;
 
-impl RowSink for NoRows {
+impl RowSink for DiscardRows {
     fn restart(&mut self) {}
     fn begin(&mut self) -> Result<()> {
         Ok(())
@@ -185,7 +185,9 @@ impl Splitter {
     /// The key whose value comes next, where the innermost level is an object.
     fn set_key(&mut self, key: Key) {
         if self.path.len() == self.depth {
-            self.path.last_mut().filter(|known| **known != Key::Item).map(|known| *known = key);
+            if let Some(known) = self.path.last_mut().filter(|known| **known != Key::Item) {
+                *known = key;
+            }
         }
     }
 

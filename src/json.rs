@@ -245,7 +245,7 @@ mod tests {
             r#"{"error": {"code": "c", "list": [1, {"a": "b"}], "message": "m\\n\\u00e9 "}}"#.replace("\\\\", "\\");
         let whole: Value = serde_json::from_str(&text).unwrap();
         for cut in 1..text.len() {
-            let Some(value) = text.is_char_boundary(cut).then(|| parse_beginning(text[..cut].as_bytes())) else {
+            let Some(value) = text.is_char_boundary(cut).then(|| parse_beginning(&text.as_bytes()[..cut])) else {
                 continue;
             };
             let value = value.unwrap_or_else(|| panic!("{}", &text[..cut]));

@@ -1,7 +1,7 @@
 //! The only file that opens a socket to a provider: one request out, one reply in. No retries here, no provider
 //! knowledge, and nothing from a header or a URL in an error's text, since these may hold a key.
 
-use crate::bounds::Intake;
+use crate::bounds::BodyBuffer;
 use crate::connect_error::{self, chain};
 use crate::disk;
 use crate::error::{ConnectionError, Error, Result};
@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,12 +55,12 @@ impl Transport {
         Ok(pool)
     }
 
-    /// Sends `request` and reads the reply: of a success what `intake` takes, of an error the beginning.
-    pub async fn send(&self, endpoint: &Endpoint, request: &Request, intake: Intake<'_>) -> Result<Reply> {
+    /// Sends `request` and reads the reply: of a success what `buffer` takes, of an error the beginning.
+    pub async fn send(&self, endpoint: &Endpoint, request: &Request, buffer: BodyBuffer<'_>) -> Result<Reply> {
         let watch = Watch::new(endpoint);
         let reply = self.open(endpoint, request, &watch).await?;
-        let intake = if reply.status().is_success() { intake } else { Intake::of_error() };
-        watch.read_body(reply, intake).await
+        let buffer = if reply.status().is_success() { buffer } else { BodyBuffer::of_error() };
+        watch.read_body(reply, buffer).await
     }
 
     /// Sends `request` and saves the body of a success at the end of `file`, as it comes; if this fails half-way, what has
@@ -80,7 +81,7 @@ impl Transport {
         }
         let reply = self.open(endpoint, &request, &watch).await?;
         if !matches!(reply.status().as_u16(), 200 | 206) {
-            return Ok(watch.read_body(reply, Intake::of_error()).await?.response);
+            return Ok(watch.read_body(reply, BodyBuffer::of_error()).await?.response);
         }
         let (status, headers) = (reply.status().as_u16(), headers(&reply));
         let goes_on = headers
@@ -104,7 +105,7 @@ impl Transport {
         }
         let mut reply = reply;
         while let Some(piece) = watch.read(reply.chunk()).await? {
-            watch.alive();
+            watch.mark_active();
             // A decoder that always has more would never let other calls in.
             tokio::task::coop::consume_budget().await;
             file.write_all(&piece).map_err(|error| Error::disk("Saving a download", &error))?;
@@ -246,11 +247,11 @@ impl<'e> Watch<'e> {
         Self { endpoint, started: Instant::now(), last_sign: Arc::default() }
     }
 
-    /// Reads a body as far as `intake` takes it.
-    async fn read_body(&self, mut reply: reqwest::Response, mut intake: Intake<'_>) -> Result<Reply> {
+    /// Reads a body as far as `buffer` takes it.
+    async fn read_body(&self, mut reply: reqwest::Response, mut buffer: BodyBuffer<'_>) -> Result<Reply> {
         let (status, headers) = (reply.status().as_u16(), headers(&reply));
-        self.alive();
-        let (mut is_cut, mut unpaced) = (false, 0);
+        self.mark_active();
+        let (mut is_cut, mut unmarked) = (false, 0);
         loop {
             let piece = match self.read(reply.chunk()).await {
                 Ok(Some(piece)) => piece,
@@ -259,29 +260,34 @@ impl<'e> Watch<'e> {
                 Err(_) if reply.status().is_client_error() || reply.status().is_server_error() => break,
                 Err(error) => return Err(error),
             };
-            unpaced += piece.len();
-            if unpaced >= intake.pace {
-                self.alive();
-                unpaced = 0;
+            unmarked += piece.len();
+            if unmarked >= buffer.min_progress {
+                self.mark_active();
+                unmarked = 0;
             }
-            is_cut = !intake.take(&piece)?;
+            is_cut = !buffer.take(&piece)?;
             if is_cut {
                 break;
             }
             // A decoder that always has more would never let other calls in.
             tokio::task::coop::consume_budget().await;
         }
-        Ok(Reply { response: Response { status, headers, body: intake.finish().into() }, is_cut })
+        Ok(Reply { response: Response { status, headers, body: buffer.finish().into() }, is_cut })
     }
 
-    /// Notes a sign of life.
-    fn alive(&self) {
+    /// Restarts the timeout.
+    fn mark_active(&self) {
         self.last_sign.store(self.now(), Ordering::Relaxed);
     }
 
     /// Awaits the next thing from the server, for at most the timeout after the last sign of life.
     async fn read<T>(&self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T> {
         let mut next = std::pin::pin!(next);
+        // Most of a small reply is there at once, and needs no clock.
+        let at_once = std::future::poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
+        if let Poll::Ready(result) = at_once {
+            return result.map_err(|error| self.explain(error));
+        }
         loop {
             let quiet = Duration::from_millis(self.now().saturating_sub(self.last_sign.load(Ordering::Relaxed)));
             let Some(left) = self.endpoint.timeout.checked_sub(quiet).filter(|left| !left.is_zero()) else {

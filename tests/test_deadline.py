@@ -46,7 +46,9 @@ def silence() -> Iterator[bytes]:
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
 def test_an_answer_that_never_ends_ends_at_the_deadline(provider: str, script: Any) -> None:
     with WildServer(lambda _: script()) as server, Stopwatch() as watch:
-        with pytest.raises(llmbackend.APITimeoutError, match=r"no whole answer within the deadline of 0\.4 s\. A larger `deadline`"):
+        with pytest.raises(
+            llmbackend.APITimeoutError, match=r"no whole answer within the deadline of 0\.4 s\. A larger `deadline`"
+        ):
             opened(server.url, provider, deadline=0.4).get_response("hi")
         assert len(server.requests) == 1
     assert 0.4 <= watch.seconds < 2
@@ -73,12 +75,13 @@ def test_a_retry_that_takes_too_long_names_what_came_before_it() -> None:
 
 
 def test_an_error_that_is_final_before_the_deadline_is_itself() -> None:
-    with Recorder(Reply({"error": {"message": "Broken."}}, 500)) as recorder:
-        with pytest.raises(llmbackend.ServerError, match="Broken"):
-            opened(recorder.url, deadline=30, max_retries=1).get_response("hi")
-    with Recorder(Reply({"error": {"message": "No."}}, 401)) as recorder:
-        with pytest.raises(llmbackend.AuthenticationError):
-            opened(recorder.url, deadline=1).get_response("hi")
+    with (
+        Recorder(Reply({"error": {"message": "Broken."}}, 500)) as recorder,
+        pytest.raises(llmbackend.ServerError, match="Broken"),
+    ):
+        opened(recorder.url, deadline=30, max_retries=1).get_response("hi")
+    with Recorder(Reply({"error": {"message": "No."}}, 401)) as recorder, pytest.raises(llmbackend.AuthenticationError):
+        opened(recorder.url, deadline=1).get_response("hi")
 
 
 @pytest.mark.parametrize("wait", ["1.2", None])
@@ -120,7 +123,10 @@ def test_each_call_of_an_immediate_batch_has_its_own() -> None:
 
 
 def test_the_fallback_for_old_servers_gets_what_is_left() -> None:
-    old = {"type": "error", "error": {"type": "invalid_request_error", "message": "output_config: Extra inputs are not permitted"}}
+    old = {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "output_config: Extra inputs are not permitted"},
+    }
     with Recorder(Reply(old, 400, silence=0.3), Reply(silence=20)) as recorder, Stopwatch() as watch:
         with pytest.raises(llmbackend.APITimeoutError, match=r"deadline of 0\.8 s"):
             opened(recorder.root, "anthropic", deadline=0.8).get_response("hi", schema={"type": "object"})
@@ -170,9 +176,12 @@ def test_an_error_reply_that_drips_is_that_error_after_the_timeout(status: int) 
     def script(_: Request) -> Iterator[bytes]:
         return itertools.chain([head(status)], itertools.islice(drip(b'{"error": {"message": "No.'), 1, None))
 
-    with WildServer(script) as server, Stopwatch() as watch:
-        with pytest.raises(llmbackend.APIError, match=r"No\.") as caught:
-            opened(server.url, timeout=0.4, max_retries=0).get_response("hi")
+    with (
+        WildServer(script) as server,
+        Stopwatch() as watch,
+        pytest.raises(llmbackend.APIError, match=r"No\.") as caught,
+    ):
+        opened(server.url, timeout=0.4, max_retries=0).get_response("hi")
     assert (caught.value.status, caught.value.request_id) == (status, "req_1")
     assert watch.seconds < 2
 

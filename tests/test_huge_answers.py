@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from recorder import ANSWER, Recorder, Request, answer
 from scripts import interrupt_when, start
-from wild_server import MIB, WildServer, whole
+from wild_server import WildServer, whole
 
 import llmbackend
 
 
 class Meanwhile:
-    """Small calls, one after the other, while something else happens; `longest` is the longest time between two answers."""
+    """Small calls, one after the other, while something else happens; `longest` is the time between two answers."""
 
     def __init__(self) -> None:
         self._over = threading.Event()
@@ -49,26 +49,26 @@ class Meanwhile:
         return max(later - earlier for earlier, later in itertools.pairwise(times))
 
 
-def sent_by(body: bytes, status: int = 200) -> tuple[Callable[[Request], Iterator[bytes]], list[float]]:
+def sent_by(body: bytes) -> tuple[Callable[[Request], Iterator[bytes]], list[float]]:
     """A script that sends `body`, and the moments at which the last byte of it was on its way."""
     moments: list[float] = []
 
     def script(_: Request) -> Iterator[bytes]:
-        yield from whole(body, status)
+        yield from whole(body)
         moments.append(time.monotonic())
 
     return script, moments
 
 
-NUMBERS = json.dumps(answer(json.dumps(list(range(3_000_000))))).encode()
-BROKEN = json.dumps(answer("[" + "1, " * 4_000_000)).encode()
-OBJECTS = json.dumps({**ANSWER, "junk": [{"a": n} for n in range(400_000)]}).encode()
-INTEGERS = {"type": "array", "items": {"type": "integer"}}
+NUMBERS = json.dumps(answer(json.dumps({"a": list(range(3_000_000))}))).encode()
+BROKEN = json.dumps(answer('{"a": [' + "1, " * 4_000_000)).encode()
+OBJECTS = json.dumps({**ANSWER, "junk": [{"a": n} for n in range(900_000)]}).encode()
+INTEGERS = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}}
 
 
-def held_up(body: bytes, call: Callable[[llmbackend.Client], Any], status: int = 200) -> tuple[float, float]:
+def held_up(body: bytes, call: Callable[[llmbackend.Client], Any]) -> tuple[float, float]:
     """How long `call` took after its reply had come, and how long other calls waited meanwhile."""
-    script, sent = sent_by(body, status)
+    script, sent = sent_by(body)
     with WildServer(script) as server, Meanwhile() as meanwhile:
         call(llmbackend.client("openai", "m", api_key="sandbox", base_url=server.url, max_retries=0))
         end = time.monotonic()
@@ -91,7 +91,7 @@ def ask_for_text(client: llmbackend.Client) -> None:
 
 def submit_in_vain(client: llmbackend.Client) -> None:
     batch = client.submit_batch(["hi"], schema=INTEGERS, batch_options={"native": False})
-    assert len(batch) == 1
+    assert [item.status for item in batch.items()] == ["invalid"]
 
 
 def poll(client: llmbackend.Client) -> None:
@@ -120,21 +120,23 @@ def test_small_calls_are_answered_while_a_huge_state_is_read() -> None:
 # An answer of some dozen bytes that takes as long as its schema makes it.
 NESTED = {
     "$defs": {"n": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/n"}}] * 3}},
-    "$ref": "#/$defs/n",
+    "type": "object",
+    "properties": {"a": {"$ref": "#/$defs/n"}},
 }
-DEPTH = 12
+
+
+def nested(depth: int) -> bytes:
+    return json.dumps(answer('{"a": ' + "[" * depth + "1" + "]" * depth + "}")).encode()
 
 
 def test_small_calls_are_answered_while_a_schema_takes_long_to_check() -> None:
-    body = json.dumps(answer("[" * DEPTH + "1" + "]" * DEPTH)).encode()
-
     def ask(client: llmbackend.Client) -> None:
         shape = llmbackend.StructuredOutput(NESTED, strict=False)
         with pytest.raises(llmbackend.InvalidOutputError):
             client.get_response("hi", schema=shape)
 
-    took, waited = held_up(body, ask)
-    assert took > 0.15, took
+    took, waited = held_up(nested(10), ask)
+    assert took > 0.15
     assert waited < max(took / 3, 0.1)
 
 
@@ -146,7 +148,7 @@ def test_other_rows_of_an_immediate_batch_go_on() -> None:
         if request.json["input"] == "huge":
             return whole(NUMBERS)
         arrived.append(time.monotonic())
-        return whole(json.dumps(answer("[1]")).encode())
+        return whole(json.dumps(answer('{"a": [1]}')).encode())
 
     with WildServer(script) as server:
         client = llmbackend.client("openai", "m", api_key="sandbox", base_url=server.url)
@@ -164,24 +166,10 @@ def test_ctrl_c_is_heard_while_a_huge_answer_is_checked() -> None:
     shape = llmbackend.StructuredOutput(loads(os.environ["SCHEMA"]), strict=False)
     interrupted(lambda: client.get_response("hi", schema=shape))
     """
-    depth = 17
-    body = json.dumps(answer("[" * depth + "1" + "]" * depth)).encode()
-    script, sent = sent_by(body)
+    script, sent = sent_by(nested(15))
     with WildServer(script) as server:
         options = {"api_key": "sandbox", "base_url": server.url}
         process = start(code, options, SCHEMA=json.dumps(NESTED))
         told = interrupt_when(process, lambda: bool(sent), pause=0.3)
     assert told["after"] < 0.6
     assert told["seconds"] > 0.25
-
-
-def test_an_error_reply_of_a_megabyte_holds_nobody_up() -> None:
-    body = json.dumps({"error": {"message": "No. ", "code": "c", "list": [{"a": n} for n in range(60_000)]}}).encode()
-    assert len(body) < MIB
-
-    def ask(client: llmbackend.Client) -> None:
-        with pytest.raises(llmbackend.InvalidRequestError, match="No"):
-            client.get_response("hi")
-
-    took, waited = held_up(body, ask, 400)
-    assert waited < max(took / 2, 0.1)

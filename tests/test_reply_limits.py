@@ -53,7 +53,8 @@ def test_an_answer_that_never_ends_takes_no_more_memory_than_its_limit(bomb: str
     try:
         client.get_response("hi")
     except llmbackend.APIError as error:
-        tell(kind=type(error).__name__, message=str(error), status=error.status, id=error.request_id, grew=memory() - before)
+        facts = {"kind": type(error).__name__, "message": str(error), "status": error.status, "id": error.request_id}
+        tell(**facts, grew=memory() - before)
     """
     with WildServer(lambda _: bomb_of(bomb, b'{"output": "')) as server:
         told = peak(code, server.url)
@@ -69,7 +70,9 @@ def test_an_answer_that_never_ends_takes_no_more_memory_than_its_limit(bomb: str
 def test_the_limit_of_an_answer_is_an_option(bomb: str, limit: int) -> None:
     with WildServer(lambda _: bomb_of(bomb, b'{"output": "')) as server:
         client = opened(server.url, max_response_bytes=limit)
-        with pytest.raises(llmbackend.APIError, match=f"larger than {limit} bytes, the client's max_response_bytes") as caught:
+        with pytest.raises(
+            llmbackend.APIError, match=f"larger than {limit} bytes, the client's max_response_bytes"
+        ) as caught:
             client.generate("hi")
     assert type(caught.value) is llmbackend.APIError
     assert (caught.value.status, caught.value.request_id) == (200, "req_1")
@@ -157,9 +160,8 @@ def test_a_small_reply_of_too_many_values_is_refused_before_it_fills_the_memory(
 )
 def test_an_error_reply_without_end_is_that_error(bomb: str, status: int, code: str, kind: type[Exception]) -> None:
     beginning = json.dumps({"error": {"code": code, "type": code, "message": "This is why. "}})[:-3].encode()
-    with WildServer(lambda _: bomb_of(bomb, beginning, status)) as server:
-        with pytest.raises(llmbackend.APIError) as caught:
-            opened(server.url, max_retries=0).get_response("hi")
+    with WildServer(lambda _: bomb_of(bomb, beginning, status)) as server, pytest.raises(llmbackend.APIError) as caught:
+        opened(server.url, max_retries=0).get_response("hi")
     error = caught.value
     assert type(error) is kind
     assert (error.status, error.code, error.request_id) == (status, code, "req_1")
@@ -210,7 +212,9 @@ def test_a_state_without_end_names_its_limit(bomb: str) -> None:
 @bombs
 def test_a_reply_to_an_upload_without_end_names_its_limit(bomb: str) -> None:
     with WildServer(lambda _: bomb_of(bomb, b'{"id": "file-1", "x": "')) as server:
-        with pytest.raises(llmbackend.APIError, match=r"larger than 1048576 bytes \(1 MiB\), the limit of a reply to an upload"):
+        with pytest.raises(
+            llmbackend.APIError, match=r"larger than 1048576 bytes \(1 MiB\), the limit of a reply to an upload"
+        ):
             opened(server.url).submit_batch(["a"])
         assert [request.path for request in server.requests] == ["/v1/files"]
 
@@ -407,9 +411,8 @@ def test_an_error_reply_to_a_download_is_not_read_to_its_end(box: Any, client: A
         body = b'{"error": {"message": "No. ", "code": "c", "more": "' + b"x" * (5 * MIB)
         return ProxyReply(status, {"content-type": "application/json"}, body)
 
-    with Proxy(box, hook) as proxy:
-        with pytest.raises(llmbackend.APIError, match=r"No\. ") as caught:
-            llmbackend.get_batch(batch.id, "openai", "m", **proxy.options).results()
+    with Proxy(box, hook) as proxy, pytest.raises(llmbackend.APIError, match=r"No\. ") as caught:
+        llmbackend.get_batch(batch.id, "openai", "m", **proxy.options).results()
     assert (caught.value.status, caught.value.code) == (status, "c")
 
 

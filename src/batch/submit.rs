@@ -6,7 +6,7 @@ use crate::bounds::Expected;
 use crate::client::Client;
 use crate::error::{ApiErrorKind, Error, Result, UnknownCreate};
 use crate::exchange::{Request, Response};
-use crate::inline::NoRows;
+use crate::inline::DiscardRows;
 use crate::providers::{Delivery, Input, Job, JobOptions, Page, Rows, Upload};
 use crate::transport::Transport;
 use crate::tries::Failure;
@@ -32,7 +32,7 @@ pub async fn deliver(client: &Client, transport: &Transport, delivery: Delivery,
             Upload::Done(id) => return Ok(Input::Uploaded(id)),
             Upload::Send(request) => request,
         };
-        let reply = client.request_as(transport, &request, Expected::Receipt);
+        let reply = client.request_as(transport, &request, Expected::UploadReply);
         match reply.await {
             Ok(reply) => replies.push(reply),
             Err(error) if replies.is_empty() => return Err(no_batch_api(error)),
@@ -156,7 +156,7 @@ impl Search {
         let api = client.provider.batches();
         let mut after: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let mut rows = NoRows;
+            let mut rows = DiscardRows;
             let expected = Expected::StateWithRows(&mut rows);
             let response = client.request_as(transport, &api.list(after.as_deref()), expected).await?;
             let page = client.read_reply(response, read_page).await?;
