@@ -91,6 +91,13 @@ fn tls(endpoint: &Endpoint, place: &str, error: &rustls::Error) -> String {
 }
 
 fn untrusted(endpoint: &Endpoint, place: &str, error: &rustls::Error) -> String {
+    // The name is all that there is of it here: webpki is a dependency of rustls alone.
+    if error.to_string().contains("CaUsedAsEndEntity") {
+        return format!(
+            "the certificate of {place} is that of an authority (CA:TRUE), which cannot be a server's own ({error}); make the \
+             server one with basicConstraints CA:FALSE, which may be signed by itself"
+        );
+    }
     match &endpoint.connect.ca_bundle {
         Some(bundle) => format!(
             "the certificate of {place} is not signed by an authority in ca_bundle '{}' ({error}); put the certificate of its \

@@ -113,7 +113,10 @@ def pump(source: socket.socket, target: socket.socket) -> None:
 def with_tls(certificate: Any, serve: Callable[[Listener, socket.socket], None]) -> Callable[..., None]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
+    return with_context(context, serve)
 
+
+def with_context(context: ssl.SSLContext, serve: Callable[[Listener, socket.socket], None]) -> Callable[..., None]:
     def serve_tls(listener: Listener, connection: socket.socket) -> None:
         with contextlib.suppress(ssl.SSLError), context.wrap_socket(connection, server_side=True) as secure:
             serve(listener, secure)

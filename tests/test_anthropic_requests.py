@@ -426,6 +426,7 @@ MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
     ("x", {"extra": {"effort": "low", "output_config": {"effort": "high"}}}, "effort"),
     ("x", {"extra": {"output_config": "high"}}, "must be a dict"),
     ("x", {"extra": {"betas": [1]}}, "list of str"),
+    ("x", {"extra": {"betas": ["a\r\nx: y"]}}, "a header cannot hold"),
     ("x", {"extra": {"stop": [""]}}, "empty"),
     ([{"role": "system", "content": "a"}, {"role": "user", "content": "x"}], {"extra": {"system": "b"}}, "another text"),
     ([{"role": "system", "content": "a"}], {}, "user turn"),

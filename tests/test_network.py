@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trustme
-from proxies import ANSWER, Listener, answering, socks5, tunnel, with_tls
+from proxies import ANSWER, Listener, answering, socks5, tunnel, with_context, with_tls
 from scripts import run
 
 import llmbackend
@@ -284,7 +284,9 @@ def test_a_bundle_is_read_when_the_client_is_made(tmp_path: Path, bundle: Path) 
     assert repr(client) == "Client('openai', 'm')"
 
 
-def test_other_faults_of_a_certificate_have_their_own_words(authority: trustme.CA, bundle: Path) -> None:
+def test_other_faults_of_a_certificate_have_their_own_words(
+    authority: trustme.CA, bundle: Path, tmp_path: Path
+) -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
     old = authority.issue_cert(
         "localhost", not_before=now - datetime.timedelta(9), not_after=now - datetime.timedelta(1)
@@ -299,6 +301,13 @@ def test_other_faults_of_a_certificate_have_their_own_words(authority: trustme.C
             message = fails(f"https://localhost:{server.port}/v1", ca_bundle=bundle)
             assert f"the certificate of https://localhost:{server.port} {words}" in message
             assert "ca_bundle" not in message
+    ca_as_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    chain = tmp_path / "self.pem"
+    chain.write_bytes(authority.private_key_pem.bytes() + authority.cert_pem.bytes())
+    ca_as_server.load_cert_chain(chain)
+    with Listener(with_context(ca_as_server, answering())) as server:
+        message = fails(f"https://localhost:{server.port}/v1", ca_bundle=bundle)
+        assert "is that of an authority (CA:TRUE), which cannot be a server's own" in message
     with Listener(lambda _, connection: connection.sendall(b"HTTP/1.1 400 No\r\n\r\n")) as server:
         message = fails(f"https://localhost:{server.port}/v1")
         assert "does not speak TLS" in message

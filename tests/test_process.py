@@ -252,15 +252,13 @@ with llmbackend.sandbox(directory={directory!r}) as box:
 """
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o177])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o177, 0o777])
 def test_the_sandbox_keeps_its_files_to_itself(tmp_path: Path, umask: int) -> None:
     private = {"folder": "0o700", "files": ["0o600"]}
     temporary = SANDBOX.format(umask=umask, directory=None)
-    # A umask that takes the owner's rights away takes them from the folder, too.
-    if umask != 0o177:
-        assert run(temporary, {"api_key": "k"}, TMPDIR=str(tmp_path)) == private
-        made = str(tmp_path / "new" / "folder")
-        assert run(SANDBOX.format(umask=umask, directory=made), {"api_key": "k"}) == private
+    assert run(temporary, {"api_key": "k"}, TMPDIR=str(tmp_path)) == private
+    made = str(tmp_path / "new" / "folder")
+    assert run(SANDBOX.format(umask=umask, directory=made), {"api_key": "k"}) == private
     named = tmp_path / "named"
     named.mkdir()
     named.chmod(0o755)

@@ -143,7 +143,7 @@ mod tests {
             ("http://h/v1\r\nx: y", "U+000D"),
             ("http://h/v1\n", "U+000A"),
             ("http://h/\tv1", "U+0009"),
-            ("http://h/v\01", "U+0000"),
+            ("http://h/v\x001", "U+0000"),
             ("http://h/v1?a=\u{7f}", "U+007F"),
             ("http://h /v1", "U+0020"),
             ("http://h/v1?a=b c", "U+0020"),

@@ -127,6 +127,7 @@ impl Sandbox {
                 #[cfg(unix)]
                 builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
                 let folder = builder.prefix("llmbackend-sandbox-").tempdir()?;
+                store::make_private(folder.path())?;
                 let path = folder.path().to_path_buf();
                 (Some(folder), path)
             }

@@ -108,6 +108,30 @@ pub struct StoredFile {
     pub path: PathBuf,
 }
 
+/// Makes a folder, and those that it is in, for its owner alone, whatever the umask.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() || path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), make_folder)?;
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        // Another process was faster.
+        Err(_) if path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => make_private(path),
+    }
+}
+
+/// Gives a folder that was just made to its owner alone: a umask may have taken even the owner's rights away.
+pub fn make_private(_folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    std::fs::set_permissions(_folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    Ok(())
+}
+
 /// Makes a file that only its owner can read, whatever the umask; one that is there is emptied.
 pub fn create(path: &Path) -> io::Result<File> {
     open_private(path, OpenOptions::new().write(true).create(true).truncate(true))
@@ -141,12 +165,7 @@ pub struct Store {
 impl Store {
     /// A store in `directory`, which is made if missing, for its owner alone; one that is there keeps its mode.
     pub fn new(directory: &Path) -> io::Result<Store> {
-        if !directory.is_dir() {
-            let mut builder = DirBuilder::new();
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            builder.recursive(true).create(directory)?;
-        }
+        make_folder(directory)?;
         Ok(Store { directory: directory.to_path_buf(), files: Mutex::default() })
     }
 

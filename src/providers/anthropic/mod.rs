@@ -235,6 +235,9 @@ fn add_extra(body: &mut Map<String, Value>, mut rest: Map<String, Value>) -> Res
         }
         Some(_) => return Err(Error::configuration("config.extra[\"betas\"] must be a list of str")),
     }
+    if headers.iter().any(|(_, value)| !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())) {
+        return Err(Error::configuration("config.extra[\"betas\"] holds a character that a header cannot hold"));
+    }
     if let Some(effort) = rest.shift_remove("effort") {
         let other = output_config(&mut rest)?.insert("effort".into(), effort.clone());
         if other.is_some_and(|other| other != effort) {
