@@ -370,7 +370,10 @@ def test_an_id_that_needs_escaping(recorder: Recorder) -> None:
 
 
 def test_an_empty_file_id_is_no_file(recorder: Recorder) -> None:
-    recorder.replies = [Reply({**JOB, "output_file_id": "", "input_file_id": ""}), Reply(JOB)]
+    # A job that counted answers would be polled on until it names their file.
+    none_done = {"total": 1, "completed": 0, "failed": 0}
+    job = {**JOB, "output_file_id": "", "input_file_id": "", "request_counts": none_done}
+    recorder.replies = [Reply(job), Reply(JOB)]
     with pytest.raises(llmbackend.BatchItemsError, match="missing"):
         client(recorder).fetch_batch_results("batch_1")
     assert {request.path for request in recorder.requests} == {"/v1/batches/batch_1"}

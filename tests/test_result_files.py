@@ -111,7 +111,6 @@ def test_a_broken_output_file_does_not_hide_the_errors(box: Any, how: str) -> No
         ("dropped", llmbackend.APIConnectionError),
         ("page", llmbackend.APIError),
         ("an error in a 200", llmbackend.APIError),
-        ("blank lines", llmbackend.APIError),
     ],
 )
 def test_when_nothing_can_be_read_it_is_an_error_that_names_the_file(box: Any, how: str, kind: Any) -> None:
@@ -158,6 +157,27 @@ def test_a_file_that_stays_empty_has_no_rows(box: Any) -> None:
         assert ["the results of 'msgbatch_1'" in warning for warning in warned] == [True]
         script.files["/results"] = lines(anthropic_row("llmb-000001", "B"), anthropic_row("llmb-000000", "A"))
         assert batch.results() == ["A", "B"]
+
+
+def test_a_file_of_blank_lines_is_named_where_an_input_has_no_row(box: Any) -> None:
+    rows = lines(*[openai_row(f"llmb-00000{n}", text) for n, text in enumerate("ABC")])
+    with scripted(box, "openai", openai_job(), {"file-out/content": rows, "file-err/content": BLANK}) as (_, client):
+        assert caught(made(client, INPUTS).results) == (["A", "B", "C"], [])
+    with scripted(box, "openai", openai_job(), {"file-out/content": BLANK, "file-err/content": BLANK}) as (_, client):
+        items, warned = caught(lambda: list(made(client, INPUTS).items()))
+        assert [item.status for item in items] == ["missing"] * 3
+        assert "the output file 'file-out' could not be read (openai: it has nothing but blank lines" in str(
+            items[0].error
+        )
+        assert len(warned) == 2
+
+
+def test_an_input_file_without_rows_does_not_hide_the_answers(box: Any) -> None:
+    """By id: what came back tells more than a file that cannot be what was sent."""
+    for sent in (BLANK, GARBAGE, Reply(200, {}, b"{}\n[]\n")):
+        files = {"file-out/content": OUTPUT, "file-in/content": sent}
+        with scripted(box, "openai", openai_job(error_file_id=None), files) as (_, client):
+            assert [item.value for item in client.get_batch("batch_1").items()] == ["A", None, "C"]
 
 
 def test_a_file_that_breaks_off_is_read_as_far_as_it_goes(box: Any) -> None:

@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn each_oddity_is_a_warning_and_what_can_hide_an_answer_is_a_reason() {
         assert_eq!((Caveats::default().warnings("b"), Caveats::default().why_missing()), (Vec::new(), None));
-        let unread = vec![Unread { name: "error file 'f'".into(), reason: "openai: gone (HTTP 410)".into() }];
+        let unread =
+            vec![Unread { name: "error file 'f'".into(), reason: "openai: gone (HTTP 410)".into(), is_blank: false }];
         let caveats = Caveats { unread, without_id: WithoutId::Unassigned(2), other_lines: 3, ..Caveats::default() };
         let reason = "the error file 'f' could not be read (openai: gone (HTTP 410)); 2 result rows have no id, and it is not \
                       known whether one of them answers it; 3 lines of the results are not result rows";

@@ -155,6 +155,9 @@ impl Results {
         results.offsets = assigned.offsets;
         results.caveats.unknown_ids = assigned.unknown_ids;
         results.caveats.without_id = assigned.without_id;
+        if results.is_complete() {
+            results.caveats.unread.retain(|file| !file.is_blank);
+        }
         Ok(results)
     }
 

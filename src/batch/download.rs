@@ -17,13 +17,15 @@ pub struct Broken {
     pub part: Option<File>,
     /// Every try brought a success without a byte in it.
     pub is_empty: bool,
+    /// It arrived, and holds only blank lines.
+    pub is_blank: bool,
     /// It was tried more than once, so that this is not what passed at one moment.
     pub was_retried: bool,
 }
 
 impl From<Error> for Broken {
     fn from(error: Error) -> Self {
-        Self { error, part: None, is_empty: false, was_retried: false }
+        Self { error, part: None, is_empty: false, is_blank: false, was_retried: false }
     }
 }
 
@@ -68,7 +70,7 @@ async fn fetch(client: &Client, transport: &Transport, request: &Request) -> Res
         let Some(wait) = client.wait_before_retry(&failure, attempt) else {
             let part = (download.received > 0).then_some(file);
             let is_empty = empty_tries == tries;
-            return Err(Broken { error: failure.error, part, is_empty, was_retried: tries > 1 });
+            return Err(Broken { error: failure.error, part, is_empty, is_blank: false, was_retried: tries > 1 });
         };
         tokio::time::sleep(wait).await;
         attempt += 1;

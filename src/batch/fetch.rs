@@ -120,8 +120,9 @@ impl Batch {
             if is_fatal(&broken.error) {
                 return Err(broken.error);
             }
-            all_empty &= broken.is_empty && broken.was_retried;
-            rows.unread.push(Unread { name: wanted.name.clone(), reason: broken.error.to_string() });
+            all_empty &= broken.is_blank || (broken.is_empty && broken.was_retried);
+            let (name, reason) = (wanted.name.clone(), broken.error.to_string());
+            rows.unread.push(Unread { name, reason, is_blank: broken.is_blank });
             if let Some(part) = broken.part {
                 let part = Arc::new(part);
                 // Its last line may be half a row: that is no line of a whole file.
@@ -149,7 +150,7 @@ impl Batch {
         };
         let found = self.find_rows(&file).await?;
         if found.rows.is_empty() {
-            return Err(self.no_rows_in(&found).into());
+            return Err(Broken { is_blank: found.other_lines == 0, ..self.no_rows_in(&found).into() });
         }
         lock(&self.fetched).files.insert(wanted.name.clone(), file.clone());
         Ok((file, found))
@@ -168,8 +169,8 @@ impl Batch {
         let mut is_settled = true;
         if let Some(request) = self.api().input(job) {
             match self.input_ids(transport, request).await {
-                Ok(Some(ids)) => return Ok((known(ids), None, true)),
-                Ok(None) => is_settled = false,
+                Ok(Some(ids)) if !ids.is_empty() || found.rows.is_empty() => return Ok((known(ids), None, true)),
+                Ok(_) => is_settled = false,
                 Err(broken) if is_fatal(&broken.error) => return Err(broken.error),
                 // Expired, or not ours to read: the ids of the results are all there is.
                 Err(broken) if download::is_out_of_reach(&broken.error) => {}

@@ -93,7 +93,8 @@ pub fn find_rows(api: &dyn BatchApi, file: &File) -> Result<Found> {
     Ok(found)
 }
 
-/// The order of the rows that were sent, as they stand in the file that was uploaded; None if no line of it has an id.
+/// The order of the rows that were sent, as they stand in the file that was uploaded; None if it has lines, and none of them
+/// has an id.
 pub fn ids_from_input(api: &dyn BatchApi, file: &File) -> Result<Option<RowIds>> {
     let mut names: Vec<Box<str>> = Vec::new();
     for_each_line(file, |_, line| {
@@ -101,7 +102,7 @@ pub fn ids_from_input(api: &dyn BatchApi, file: &File) -> Result<Option<RowIds>>
         Ok(())
     })?;
     let has_ids = names.iter().any(|name| !name.is_empty());
-    Ok(has_ids.then(|| RowIds::from_rows(names)))
+    Ok((has_ids || names.is_empty()).then(|| RowIds::from_rows(names)))
 }
 
 fn for_each_line(file: &File, each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {

@@ -21,6 +21,8 @@ pub struct Unread {
     pub name: String,
     /// What happened.
     pub reason: String,
+    /// It was read, and holds only blank lines: of no interest where no input is without a row.
+    pub is_blank: bool,
 }
 
 impl ResultFiles {
