@@ -124,12 +124,12 @@ def test_azure_counts_as_openai(name: str) -> None:
 @pytest.mark.parametrize(
     ("base", "said"),
     [
-        ("http:///v1", "names no host"),
-        ("http://:8080/v1", "names no host"),
+        ("http:///v1", "name a host"),
+        ("http://:8080/v1", "name a host"),
         ("http:/host/v1", "must begin with http"),
         ("http://host/v1\nx-evil: 1", "line break"),
         ("http://ho\tst/v1", "control character"),
-        ("http://host/a b", "blank"),
+        ("http://host/a b", r"U\+0020"),
         ("http://host/#v1", "fragment"),
         ("https://user:secret@host/v1", "user name or password"),
     ],
@@ -159,10 +159,9 @@ def test_quotation_marks_around_a_key_are_not_sent(recorder: Recorder, monkeypat
     ["content-length", "Content-Length", "transfer-encoding", "connection", "accept-encoding", "Content-Type", "TE"],
 )
 def test_headers_that_frame_a_message_are_refused(provider: Provider, recorder: Recorder, name: str) -> None:
-    with pytest.raises(llmbackend.ConfigurationError, match=f"headers has '{name}'"):
-        llmbackend.client(provider.name, "m", api_key="k", base_url=recorder.root, headers={name: "5"})
-    with pytest.raises(llmbackend.ConfigurationError, match="does not allow"):
-        llmbackend.client(provider.name, "m", api_key="k", base_url=recorder.root, headers={f" {name} ": "5"})
+    for written in (name, f" {name} "):
+        with pytest.raises(llmbackend.ConfigurationError, match=f"the header '{name}' frames the message"):
+            llmbackend.client(provider.name, "m", api_key="k", base_url=recorder.root, headers={written: "5"})
     assert recorder.requests == []
 
 

@@ -43,15 +43,15 @@ class Client:
         provider: "openai", "anthropic" or "gemini"; or an engine on this machine: "transformers", "vllm" or "mlx".
         model: The model's name at the provider. For an engine a repository of the Hugging Face hub, or a folder.
         options: Of a remote provider: `api_key`, `base_url` (both also from the provider's environment variables),
-            `timeout` (seconds of silence before a request counts as lost; 600), `deadline` (seconds that a call may take
-            with its retries; none), `max_retries` (2), `max_response_bytes` (of an answer, after decompression; 256 MiB),
-            `headers` (dict, added to every request; not those that frame a message), `ca_bundle` (str or path: a file or
-            folder of PEM certificates, trusted instead of what this machine trusts), and the provider's own:
-            `organization` and `project` for OpenAI, `auth_token` and `anthropic_version` for Anthropic, `api_version` for Gemini. Of an
-            engine: `apply_chat_template` (True: each prompt is a user's turn of the model's chat template; the default
-            is to use it only where a system text or a conversation needs it), `add_generation_prompt` (True), and its
-            own: `pipeline_kwargs`, `model_kwargs` and `tokenizer` for Transformers, `llm_kwargs`, `lora_path` and
-            `lora_name` for vLLM, `load_kwargs` for MLX.
+            `timeout` (seconds of silence before a request counts as lost; 600), `deadline` (seconds that a call may
+            take with its retries; none), `max_retries` (2), `max_response_bytes` (of an answer, after decompression;
+            256 MiB), `headers` (dict, added to every request; not those that frame a message), `ca_bundle` (str or
+            path: a file or folder of PEM certificates, trusted instead of what this machine trusts), and the
+            provider's own: `organization` and `project` for OpenAI, `auth_token` and `anthropic_version` for Anthropic,
+            `api_version` for Gemini. Of an engine: `apply_chat_template` (True: each prompt is a user's turn of the
+            model's chat template; the default is to use it only where a system text or a conversation needs it),
+            `add_generation_prompt` (True), and its own: `pipeline_kwargs`, `model_kwargs` and `tokenizer` for
+            Transformers, `llm_kwargs`, `lora_path` and `lora_name` for vLLM, `load_kwargs` for MLX.
 
     An engine loads its model with the first prompt, and gives the memory back on `close()`, or after `with client:`.
 

@@ -149,7 +149,8 @@ class StructuredOutput(Generic[T_co]):
         Raises:
             InvalidOutputError: The text does not fit; `.text` holds it, the message says where.
         """
-        return self._read_first([text])[1]
+        value: T_co = self._read_first([text])[1]
+        return value
 
     def _read_first(self, texts: Sequence[str], redact: Callable[[str], str] = str) -> tuple[str, Any]:
         """The first of the texts of an answer that fits, and the value in it.
@@ -169,7 +170,7 @@ class StructuredOutput(Generic[T_co]):
 
     def _parse(self, value: Any, text: str, redact: Callable[[str], str]) -> Any:
         if self.parser is None:
-            return value  # type: ignore[no-any-return]
+            return value
         try:
             return self.parser(value)
         except Exception as error:
