@@ -125,7 +125,7 @@ def test_azure_counts_as_openai(name: str) -> None:
     ("base", "said"),
     [
         ("http:///v1", "name a host"),
-        ("http://:8080/v1", "name a host"),
+        ("http://:8080/v1", "empty host"),
         ("http:/host/v1", "must begin with http"),
         ("http://host/v1\nx-evil: 1", "line break"),
         ("http://ho\tst/v1", "control character"),
