@@ -20,7 +20,7 @@ demo: ## a batch of thousands of prompts, from text to typed values, against the
 test: ## the Rust tests (the core alone, without Python), then pytest
 	$(SETUP) tools build
 	cargo test --locked --quiet
-	$(PY) -m pytest -n 2 $(ARGS)
+	$(PY) -m pytest -n 4 $(ARGS)
 
 test-engines: ## real engines on tiny models, and our client against real servers; installs them (5 GB) into .venv-engines
 	$(SETUP) build engines
