@@ -26,6 +26,7 @@
 //! | `blocking` | IO | long work, on a thread of its own |
 //! | `deadline` | IO | the time that a call may take |
 //! | [`transport`] | IO | the only file that opens a socket to a provider |
+//! | [`tries`] | IO | the tries of a request, one after the other |
 //! | [`client`] | IO | build, send, read |
 //! | `sandbox` | IO | a loopback server that speaks the providers' wire formats |
 //! | `py` | | the only folder that knows Python |

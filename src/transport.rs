@@ -186,27 +186,18 @@ fn build_pool(connect: &Connect) -> Result<reqwest::Client> {
     })
 }
 
-/// How far a download has come.
+/// How far the download of a file has come.
+#[derive(Default)]
 pub struct Download {
-    /// Where in the file it begins.
-    start: u64,
     pub received: u64,
     /// The length is known, so the bytes are those that the server counts.
     resumable: bool,
 }
 
 impl Download {
-    /// A download that begins at `start` of a file, where the file ends now.
-    pub fn at(start: u64) -> Self {
-        Self { start, received: 0, resumable: false }
-    }
-
     fn restart(&mut self, file: &mut File) -> Result<()> {
         self.received = 0;
-        file.set_len(self.start)
-            .and_then(|()| file.seek(std::io::SeekFrom::Start(self.start)))
-            .map(|_| ())
-            .map_err(|error| Error::disk("Saving a download", &error))
+        file.set_len(0).and_then(|()| file.rewind()).map_err(|error| Error::disk("Saving a download", &error))
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn file(client: &Client, transport: &Transport, places: &[Request]) ->
 /// Downloads into a temporary file. A download that breaks goes on where it broke.
 async fn fetch(client: &Client, transport: &Transport, request: &Request) -> Result<File, Broken> {
     let mut file = disk::temporary("results")?;
-    let mut download = Download::at(0);
+    let mut download = Download::default();
     let (mut attempt, mut tries, mut empty_tries, mut furthest) = (0, 0, 0, 0);
     loop {
         let before = download.received;
@@ -55,7 +55,7 @@ async fn fetch(client: &Client, transport: &Transport, request: &Request) -> Res
                 Some(failure) => {
                     empty_tries += u32::from(download.received == 0);
                     // What came was no part of the file.
-                    download = Download::at(0);
+                    download = Download::default();
                     failure
                 }
             },
